@@ -1,0 +1,1 @@
+"""`python -m espalier` is the console command."""

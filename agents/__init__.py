@@ -1,0 +1,1 @@
+"""Who decides: Stable-Baselines3 algorithms and the baselines, behind one interface."""

@@ -1,0 +1,1 @@
+"""The decision process: Gymnasium environments, observations and rewards."""

@@ -1,0 +1,1 @@
+"""A plan in, metrics out: evaluator, store and Pareto archive."""

@@ -1,0 +1,1 @@
+"""From the best plans of a search to a delivered network."""

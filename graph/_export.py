@@ -1,0 +1,93 @@
+"""The torch.export front end, for networks whose Python torch.fx cannot follow."""
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from .describe import call_spec, module_specs
+from .graph import INPUT, Graph, Operator
+from .opspec import OpSpec, Shape
+
+
+def trace_with_export(model: nn.Module, example_input: Tensor) -> Graph:
+    """Trace `model` by running it on fake tensors; what torch.export cannot follow raises its errors."""
+    # A failed export prints its whole graph; the error that it raises says enough.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), _no_log():
+        program = torch.export.export(model, (example_input,), strict=False)
+    signature = program.graph_signature
+    owners = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    return _ExportReader(model, owners, set(signature.user_inputs)).read(program.graph, tuple(example_input.shape[1:]))
+
+
+@contextlib.contextmanager
+def _no_log() -> Iterator[None]:
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(previous)
+
+
+class _ExportReader:
+    """Turns ATen nodes into operators; layers with weights are found again through their parameters' names."""
+
+    def __init__(self, model: nn.Module, owners: dict[str, str], user_inputs: set[Any]) -> None:
+        self._model = model
+        self._owners = owners
+        self._user_inputs = user_inputs
+        self._names: dict[fx.Node, str] = {}
+        self._operators: list[Operator] = []
+        self._output = INPUT
+
+    def read(self, graph: fx.Graph, input_shape: Shape) -> Graph:
+        for node in graph.nodes:
+            self._read_node(node)
+        return Graph(tuple(self._operators), input_shape, self._output, "torch.export")
+
+    def _read_node(self, node: fx.Node) -> None:
+        if node.op == "placeholder" and node.name in self._user_inputs:
+            self._names[node] = INPUT
+        elif node.op == "output":
+            self._output = self._names[node.all_input_nodes[-1]]
+        elif node.op == "call_function" and isinstance(node.meta.get("val"), Tensor):
+            self._names[node] = node.name
+            self._operators.append(self._operator(node))
+
+    def _operator(self, node: fx.Node) -> Operator:
+        sources = [source for source in node.all_input_nodes if source in self._names]
+        module = self._owner(node)
+        shapes = [_shape(source) for source in sources]
+        if module:
+            specs = module_specs(self._model.get_submodule(module), shapes[0], _shape(node))
+        else:
+            specs = (self._functional_spec(node, shapes),)
+        return Operator(node.name, module, specs, tuple(self._names[source] for source in sources))
+
+    def _owner(self, node: fx.Node) -> str:
+        """Dotted path of the layer whose parameters the node reads; "" for a function."""
+        for source in node.all_input_nodes:
+            if source.name in self._owners:
+                return self._owners[source.name].rpartition(".")[0]
+        return ""
+
+    def _functional_spec(self, node: fx.Node, shapes: list[Shape]) -> OpSpec:
+        name = _aten_name(node)
+        pool = None
+        if name in ("max_pool2d", "avg_pool2d"):
+            arguments = (*node.args, None, None)
+            pool = {"kernel": arguments[1], "stride": arguments[2], "padding": arguments[3]}
+        return call_spec(name, shapes, _shape(node), pool)
+
+
+def _shape(node: fx.Node) -> Shape:
+    return tuple(int(size) for size in node.meta["val"].shape[1:])
+
+
+def _aten_name(node: fx.Node) -> str:
+    return str(node.target).split(".")[1].rstrip("_")

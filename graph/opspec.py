@@ -1,0 +1,205 @@
+"""The operator descriptor: what tables, techniques and kernels agree to call one operator."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import FormatError
+
+__all__ = ["FLOAT_BITS", "FREE_KINDS", "KINDS", "OpSpec"]
+
+FLOAT_BITS = 32
+
+#: What an operator can be. "elementwise" stands for any arithmetic without weights that keeps its shape.
+KINDS = (
+    "conv2d",
+    "conv_transpose2d",
+    "linear",
+    "matmul",
+    "batch_norm",
+    "activation",
+    "elementwise",
+    "add",
+    "concat",
+    "gather",
+    "max_pool2d",
+    "avg_pool2d",
+    "global_avg_pool2d",
+    "softmax",
+    "reshape",
+    "other",
+)
+
+#: Kinds that no engine spends time on: they only rename or re-shape.
+FREE_KINDS = ("reshape",)
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpSpec:
+    """One operator as a device executes it, at batch size 1.
+
+    Attributes:
+        kind: One of `KINDS`.
+        input_shape: Shape of the first input without the batch axis, such as (channels, height, width).
+        output_shape: Shape of the output without the batch axis.
+        kernel: Kernel height and width; (1, 1) where there is no kernel.
+        stride: Stride over height and width.
+        padding: Padding of height and width.
+        dilation: Dilation of height and width.
+        groups: Groups of a convolution.
+        bias: Whether a bias is added.
+        bits: Bits of weights and inputs in the arithmetic that is executed: 32 (float) or 8 (integer).
+        activation: Activation computed in the same pass, such as "relu"; "" for none.
+        n_inputs: How many tensors go in (add, concat).
+        sparsity: Structure of the zeros that the engine skips; "" where it skips none.
+    """
+
+    kind: str
+    input_shape: Shape
+    output_shape: Shape
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    bias: bool = False
+    bits: int = FLOAT_BITS
+    activation: str = ""
+    n_inputs: int = 1
+    sparsity: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown operator kind {self.kind!r}; known: {', '.join(KINDS)}")
+        pairs = {"kernel": self.kernel, "stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        for name, pair in pairs.items():
+            if len(pair) != 2:
+                raise ValueError(f"{name} must be (height, width), got {pair}")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates: K_h K_w C_in/groups C_out H_out W_out for a convolution, n m for a linear layer."""
+        if self.kind == "conv2d":
+            return math.prod(self.output_shape) * self.input_shape[0] // self.groups * math.prod(self.kernel)
+        if self.kind == "conv_transpose2d":
+            return math.prod(self.input_shape) * self.output_shape[0] // self.groups * math.prod(self.kernel)
+        if self.kind in ("linear", "matmul"):
+            return math.prod(self.output_shape) * self.input_shape[-1]
+        return 0
+
+    @property
+    def weights(self) -> int:
+        """Elements of the weight tensor, without bias."""
+        if self.kind in ("conv2d", "conv_transpose2d"):
+            return self.output_shape[0] * self.input_shape[0] // self.groups * math.prod(self.kernel)
+        if self.kind == "linear":
+            return self.output_shape[-1] * self.input_shape[-1]
+        if self.kind == "batch_norm":
+            return self.output_shape[0]
+        return 0
+
+    @property
+    def parameters(self) -> int:
+        """Elements of weight and bias together."""
+        if not self.bias:
+            return self.weights
+        return self.weights + (self.output_shape[-1] if self.kind == "linear" else self.output_shape[0])
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weight and bias as the engine holds them (a bias stays 32-bit)."""
+        return self.weights * self.bits // 8 + (self.parameters - self.weights) * 4
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of all inputs; what travels between operators is 32-bit."""
+        if self.kind == "concat":
+            return self.output_bytes
+        return self.n_inputs * math.prod(self.input_shape) * 4
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of the output."""
+        return math.prod(self.output_shape) * 4
+
+    def replace(self, **changes: Any) -> "OpSpec":
+        """A copy with some attributes changed."""
+        return dataclasses.replace(self, **changes)
+
+    def narrowed(self, in_channels: int, out_channels: int) -> "OpSpec":
+        """The same operator on fewer channels.
+
+        Args:
+            in_channels: Length of the first input axis afterwards.
+            out_channels: Length of the first output axis afterwards.
+        """
+        groups = out_channels if self.groups > 1 and self.groups == self.input_shape[0] else self.groups
+        return self.replace(
+            input_shape=(in_channels, *self.input_shape[1:]),
+            output_shape=(out_channels, *self.output_shape[1:]),
+            groups=groups,
+        )
+
+    @property
+    def key(self) -> str:
+        """The canonical text form, unique and stable: the key of every lookup table."""
+        parts = (
+            self.kind,
+            f"i{_dims(self.input_shape)}",
+            f"o{_dims(self.output_shape)}",
+            f"k{_dims(self.kernel)}" if self.kernel != (1, 1) else "",
+            f"s{_dims(self.stride)}" if self.stride != (1, 1) else "",
+            f"p{_dims(self.padding)}" if self.padding != (0, 0) else "",
+            f"d{_dims(self.dilation)}" if self.dilation != (1, 1) else "",
+            f"g{self.groups}" if self.groups != 1 else "",
+            "bias" if self.bias else "",
+            f"b{self.bits}" if self.bits != FLOAT_BITS else "",
+            f"n{self.n_inputs}" if self.n_inputs != 1 else "",
+            f"z-{self.sparsity}" if self.sparsity else "",
+            self.activation,
+        )
+        return ":".join(part for part in parts if part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes that differ from their defaults, ready for JSON."""
+        fields = ((field.name, getattr(self, field.name), field.default) for field in dataclasses.fields(self))
+        return {name: list(v) if isinstance(v, tuple) else v for name, v, default in fields if v != default}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "OpSpec":
+        """Rebuild a descriptor written by `to_dict`.
+
+        Raises:
+            FormatError: An attribute is unknown, missing or of the wrong type.
+        """
+        if not isinstance(values, dict):
+            raise FormatError(f"an operator descriptor must be an object, got {type(values).__name__}")
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise FormatError(f"operator descriptor has unknown attributes {unknown}; known: {sorted(known)}")
+        try:
+            return cls(**{name: _checked(name, value) for name, value in values.items()})
+        except (TypeError, ValueError) as error:
+            raise FormatError(f"bad operator descriptor {values}: {error}") from error
+
+
+_SHAPES = {"input_shape", "output_shape", "kernel", "stride", "padding", "dilation"}
+_NUMBERS = {"groups", "bits", "n_inputs"}
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name in _SHAPES:
+        if not isinstance(value, list) or not all(type(size) is int and 0 <= size < 2**31 for size in value):
+            raise ValueError(f"{name} must be a list of whole numbers, got {value!r}")
+        return tuple(value)
+    expected: type = int if name in _NUMBERS else bool if name == "bias" else str
+    if type(value) is not expected:
+        raise ValueError(f"{name} must be of type {expected.__name__}, got {value!r}")
+    return value
+
+
+def _dims(shape: Shape) -> str:
+    return "x".join(str(size) for size in shape)

@@ -1,0 +1,1 @@
+"""The engines that execute operators and whole networks."""

@@ -1,0 +1,46 @@
+"""Progress of long steps, shown by rich on a terminal and as one line per step elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["console", "step"]
+
+console = Console(stderr=True, highlight=False)
+
+Advance = Callable[[float, str], None]
+
+
+@contextmanager
+def step(description: str, total: float | None = None) -> Iterator[Advance]:
+    """Show one long step.
+
+    Args:
+        description: What is being done, such as "building the bank".
+        total: How many units it takes; None when unknown.
+
+    Yields:
+        A function to call with the units done since the last call, and a short remark ("" to keep the last).
+    """
+    started = time.perf_counter()
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(description, total=total, remark="")
+
+        def advance(units: float = 1, remark: str = "") -> None:
+            progress.advance(task, units)
+            if remark:
+                progress.update(task, remark=remark)
+
+        yield advance
+    console.print(f"{description:<28} {time.perf_counter() - started:6.1f} s")

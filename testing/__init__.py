@@ -1,0 +1,1 @@
+"""Contract suites for authors of agents, rewards, techniques and hardware models."""
