@@ -1,17 +1,23 @@
 """Progress of long steps, shown by rich on a terminal and as one line per step elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["console", "step"]
+__all__ = ["Advance", "console", "step"]
 
 console = Console(stderr=True, highlight=False)
 
-Advance = Callable[[float, str], None]
+
+class Advance(Protocol):
+    """Tells a step how far it has come."""
+
+    def __call__(self, units: float = 1, remark: str = "") -> None:
+        """Add the units done since the last call; a remark replaces the one before."""
 
 
 @contextmanager
@@ -23,7 +29,7 @@ def step(description: str, total: float | None = None) -> Iterator[Advance]:
         total: How many units it takes; None when unknown.
 
     Yields:
-        A function to call with the units done since the last call, and a short remark ("" to keep the last).
+        What to call whenever something is done.
     """
     started = time.perf_counter()
     columns = (

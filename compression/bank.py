@@ -1,0 +1,76 @@
+"""The bank: every variant of every site, ready to be put together."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from .choice import Choice
+from .narrowing import narrowed_batch_norm
+from .plan import Plan
+from .site import Site
+from .space import SearchSpace, State
+from .variant import Variant
+
+__all__ = ["Bank", "VariantKey"]
+
+#: Site name, what its producers did to its inputs, what is chosen at it.
+VariantKey = tuple[str, State, Choice]
+
+
+class Bank:
+    """Prepared variants; choosing among them takes no computation.
+
+    Args:
+        space: The search space they belong to.
+        variants: All of them. A site kept with all its inputs has none: it is the original layer.
+        kept: Site name and narrowing choice -> indices of the output channels that stay, in order.
+    """
+
+    def __init__(
+        self, space: SearchSpace, variants: Mapping[VariantKey, Variant], kept: Mapping[tuple[str, Choice], Tensor]
+    ) -> None:
+        self.space = space
+        self.variants = dict(variants)
+        self.kept = dict(kept)
+
+    def variant(self, site: Site, plan: Plan) -> Variant | None:
+        """What a plan puts in the place of a site; None where the original stays."""
+        return self.variants.get((site.name, self.space.state(site, plan), plan[site.name]))
+
+    def error(self, site: Site, state: State, choice: Choice) -> float:
+        """Relative output error of a choice; 0 for keep."""
+        variant = self.variants.get((site.name, state, choice))
+        return variant.error if variant else 0.0
+
+    def replacements(self, plan: Plan, model: nn.Module) -> dict[str, nn.Module]:
+        """Every layer that a plan changes and what takes its place.
+
+        Args:
+            plan: A plan of the bank's space.
+            model: The original network.
+        """
+        changed: dict[str, nn.Module] = {}
+        # Backwards, so that a head that is replaced as a whole overrules the linear layers inside it.
+        for site in reversed(self.space.sites):
+            variant = self.variant(site, plan)
+            if variant is not None:
+                # A head's variant takes the place of its last layer; the layers before let everything through.
+                changed |= {layer: nn.Identity() for layer in site.layers[:-1]}
+                changed[site.layers[-1]] = variant.module
+        return changed | self._narrowed_batch_norms(plan, model)
+
+    def _narrowed_batch_norms(self, plan: Plan, model: nn.Module) -> dict[str, nn.Module]:
+        narrowed: dict[str, nn.Module] = {}
+        for name, group in self.space.groups.items():
+            if (kept := self.kept.get((name, plan[name]))) is None:
+                continue
+            for follower in group.followers:
+                layer = model.get_submodule(follower)
+                if isinstance(layer, nn.BatchNorm2d):
+                    narrowed[follower] = narrowed_batch_norm(layer, kept)
+        return narrowed
+
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes of all variants together."""
+        return sum(variant.storage_bytes for variant in self.variants.values())

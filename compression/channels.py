@@ -1,0 +1,125 @@
+"""Which layers lose channels together when one convolution is narrowed."""
+
+import contextlib
+import copy
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+
+__all__ = ["ChannelGroup", "channel_groups"]
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """A convolution whose output channels can go, and everything that goes with them.
+
+    Attributes:
+        site: Dotted path of the convolution.
+        followers: Batch-norms and depthwise convolutions that carry the same channels.
+        consumers: Layer that reads the channels -> for each channel the indices of its inputs at that layer, shape
+            (channels, inputs per channel); more than one per channel where a feature map was flattened.
+    """
+
+    site: str
+    followers: tuple[str, ...]
+    consumers: dict[str, Tensor]
+
+
+def channel_groups(
+    model: nn.Module, example_input: Tensor, candidates: tuple[str, ...]
+) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
+    """The groups of those candidates whose channels can be pruned alone, by torch-pruning's dependency graph.
+
+    A convolution is refused when its channels are tied to another convolution's (residual additions), reach the
+    network's output, or pass through a layer that is not understood.
+
+    Args:
+        model: The network; it is copied.
+        example_input: An input of batch size 1.
+        candidates: Dotted paths of convolutions.
+
+    Returns:
+        The groups by convolution, and a mapping from refused convolution to reason.
+    """
+    twin = copy.deepcopy(model).eval().requires_grad_(True)
+    names = {module: name for name, module in twin.named_modules()}
+    groups: dict[str, ChannelGroup] = {}
+    refused: dict[str, str] = {}
+    try:
+        with _quiet():
+            graph = torch_pruning.DependencyGraph().build_dependency(twin, example_input, verbose=False)
+    except Exception as error:  # a third-party tracer fails in its own ways
+        reason = f"the dependency graph cannot be built: {str(error).splitlines()[0] if str(error) else error!r}"
+        return {}, dict.fromkeys(candidates, reason)
+    for site in candidates:
+        group = _read_group(graph, twin.get_submodule(site), site, names)
+        if isinstance(group, str):
+            refused[site] = group
+        else:
+            groups[site] = group
+    return groups, refused
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _read_group(
+    graph: "torch_pruning.DependencyGraph", layer: nn.Module, site: str, names: dict[nn.Module, str]
+) -> ChannelGroup | str:
+    """The group of one convolution, or why there is none."""
+    assert isinstance(layer, nn.Conv2d)
+    prune = torch_pruning.prune_conv_out_channels
+    try:
+        with _quiet():
+            members = graph.get_pruning_group(layer, prune, idxs=list(range(layer.out_channels)))
+    except Exception as error:
+        return f"its dependencies cannot be followed: {str(error).splitlines()[0] if str(error) else error!r}"
+    followers: list[str] = []
+    consumers: dict[str, Tensor] = {}
+    for member in members:
+        module, name = member.dep.target.module, names.get(member.dep.target.module, "")
+        is_input = member.dep.handler.__name__ in ("prune_in_channels", "prune_conv_in_channels")
+        if module is layer or not name:
+            continue
+        reason = _member_problem(module, name, is_input)
+        if reason:
+            return reason
+        if is_input and not _is_depthwise(module):
+            consumers[name] = _inputs_by_channel(member, layer.out_channels)
+        elif name not in followers:
+            followers.append(name)
+    if not consumers:
+        return "its channels reach the network's output"
+    return ChannelGroup(site, tuple(followers), consumers)
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels > 1
+
+
+def _member_problem(module: nn.Module, name: str, is_input: bool) -> str:
+    """Why channels cannot go through this member; "" when they can."""
+    if isinstance(module, nn.BatchNorm2d) or _is_depthwise(module):
+        return ""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        if not is_input:
+            return f"its channels are tied to those of {name}"
+        return "" if getattr(module, "groups", 1) == 1 else f"{name} is a grouped convolution"
+    if any(True for _ in module.parameters()):
+        return f"its channels pass through {name}, a {type(module).__name__}"
+    return ""
+
+
+def _inputs_by_channel(member: "torch_pruning.dependency.GroupItem", channels: int) -> Tensor:
+    """Shape (channels, inputs per channel)."""
+    order = sorted(zip(member.root_idxs, member.idxs, strict=True))
+    return torch.tensor([position for _, position in order]).view(channels, -1)

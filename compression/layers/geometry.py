@@ -1,0 +1,68 @@
+"""How a convolution moves over its input: everything but its channels and weights."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...graph.describe import output_shape
+from ...graph.opspec import OpSpec, Shape
+
+__all__ = ["ConvGeometry"]
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ConvGeometry:
+    """Kernel, stride, padding and dilation as (height, width), and groups."""
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @classmethod
+    def of(cls, layer: nn.Conv2d) -> "ConvGeometry":
+        """The geometry of a convolution whose padding is given in numbers."""
+        assert not isinstance(layer.padding, str)
+        return cls(
+            _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding), _pair(layer.dilation), layer.groups
+        )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ConvGeometry":
+        """Rebuild what `to_dict` wrote."""
+        pairs = {name: _pair(tuple(values[name])) for name in ("kernel", "stride", "padding", "dilation")}
+        return cls(**pairs, groups=int(values["groups"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes, ready for JSON."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    def layer(self, in_channels: int, out_channels: int, bias: bool) -> nn.Conv2d:
+        """A new convolution of this geometry."""
+        return nn.Conv2d(
+            in_channels, out_channels, self.kernel, self.stride, self.padding, self.dilation, self.groups, bias
+        )
+
+    def convolve(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve `inputs` (N, C, H, W) with `weight`."""
+        return functional.conv2d(inputs, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def patches(self, inputs: Tensor) -> Tensor:
+        """The patches under the kernel: (N, C, H, W) to (N, C * kernel height * kernel width, positions)."""
+        return functional.unfold(inputs, self.kernel, self.dilation, self.padding, self.stride)
+
+    def spec(self, input_shape: Shape, out_channels: int, bias: bool) -> OpSpec:
+        """The descriptor of a convolution of this geometry on `input_shape` (C, H, W)."""
+        partial = OpSpec(
+            "conv2d", input_shape, (out_channels, 0, 0), self.kernel, self.stride, self.padding, self.dilation
+        )
+        return partial.replace(output_shape=output_shape(partial, input_shape), groups=self.groups, bias=bias)
+
+
+def _pair(values: tuple[int, ...]) -> Pair:
+    return (values[0], values[-1])

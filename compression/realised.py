@@ -1,0 +1,162 @@
+"""What a plan makes an engine execute, and what it makes a file hold."""
+
+from collections.abc import Iterable
+from functools import cached_property
+
+from torch import nn
+
+from ..graph.fusion import Fusion, with_activation
+from ..graph.graph import Graph, Operator
+from ..graph.opspec import FREE_KINDS, OpSpec
+from .assembly import absorber
+from .bank import Bank
+from .choice import KEEP, Choice
+from .layers import CompressedLayer
+from .plan import Plan
+from .site import HEAD, Site
+from .variant import parameter_count, state_bytes
+
+__all__ = ["Realiser", "count_parameters", "count_storage_bytes"]
+
+#: Bytes that a model file spends on the name, type and place of one tensor.
+_HEADER_BYTES = 100
+
+
+class Realiser:
+    """Turns plans into the operators that an engine executes after its fusions.
+
+    Args:
+        graph: The original network's trace.
+        fusion: What the engine merges.
+        bank: The variants.
+    """
+
+    def __init__(self, graph: Graph, fusion: Fusion, bank: Bank) -> None:
+        self._graph = graph
+        self._fusion = fusion
+        self._bank = bank
+        self._space = bank.space
+
+    @cached_property
+    def _site_at(self) -> dict[str, Site]:
+        """Operator name -> the convolution or linear site that it calls."""
+        by_module = {site.name: site for site in self._space.sites if site.kind != "head"}
+        return {o.name: by_module[o.module] for o in self._graph.operators if o.module in by_module}
+
+    @cached_property
+    def _head_operators(self) -> tuple[str, ...]:
+        """Names of the operators that a replaced head takes the place of, in order."""
+        if HEAD not in self._space.positions:
+            return ()
+        layers = self._space.sites[self._space.positions[HEAD]].layers
+        names = [operator.name for operator in self._graph.operators]
+        first, last = (names.index(self._graph.calls(layer)[0].name) for layer in (layers[0], layers[-1]))
+        return tuple(names[first : last + 1])
+
+    @cached_property
+    def _carried(self) -> dict[str, tuple[str, ...]]:
+        """Operator name -> narrowing sites whose channels its output carries."""
+        carried: dict[str, tuple[str, ...]] = {}
+        for operator in self._graph.operators:
+            site = self._site_at.get(operator.name)
+            if site is not None and site.groups == 1:
+                carried[operator.name] = (site.name,) if site.name in self._space.groups else ()
+            else:
+                sources = (name for source in operator.inputs for name in carried.get(source, ()))
+                carried[operator.name] = tuple(dict.fromkeys(sources))
+        return carried
+
+    def operators(self, plan: Plan) -> tuple[Operator, ...]:
+        """The operators that an engine executes for a plan, in order."""
+        realised: list[Operator] = []
+        replaced = self._head_operators if plan[HEAD] != KEEP else ()
+        for operator in self._graph.operators:
+            if operator.name in self._fusion.owner and operator.name not in replaced:
+                continue
+            specs = self._head_specs(operator, plan) if operator.name in replaced else self._specs(operator, plan)
+            if specs:
+                inputs = tuple(self._fusion.owner.get(name, name) for name in operator.inputs)
+                realised.append(Operator(operator.name, operator.module, specs, inputs))
+        return tuple(realised)
+
+    def specs(self, plan: Plan) -> tuple[OpSpec, ...]:
+        """Descriptors of everything that takes time."""
+        specs = (spec for operator in self.operators(plan) for spec in operator.specs)
+        return tuple(spec for spec in specs if spec.kind not in FREE_KINDS)
+
+    def _specs(self, operator: Operator, plan: Plan) -> tuple[OpSpec, ...]:
+        site = self._site_at.get(operator.name)
+        if site is None:
+            return tuple(self._narrowed(operator, spec, plan) for spec in operator.specs)
+        variant = self._bank.variant(site, plan)
+        specs = variant.specs if variant else operator.specs
+        if operator.name in self._fusion.batch_norm:
+            specs = (*specs[:-1], _with_bias(specs[-1]))
+        activation = self._fusion.activation.get(operator.name)
+        return with_activation(specs, self._graph[activation].spec.activation if activation else "")
+
+    def _narrowed(self, operator: Operator, spec: OpSpec, plan: Plan) -> OpSpec:
+        """An operator without choices, on the channels that its producers leave."""
+        gone = sum(self._gone(name, plan[name]) for name in self._carried[operator.name])
+        if not gone or len(spec.input_shape) != 3 or len(spec.output_shape) != 3:
+            return spec
+        return spec.narrowed(spec.input_shape[0] - gone, spec.output_shape[0] - gone)
+
+    def _gone(self, name: str, choice: Choice) -> int:
+        site = self._space.sites[self._space.positions[name]]
+        return site.out_channels - self._space.kept_channels(name, choice)
+
+    def _head_specs(self, operator: Operator, plan: Plan) -> tuple[OpSpec, ...]:
+        """A replaced head's own operators at its last layer; its activations now run on the feature map."""
+        head = self._space.sites[self._space.positions[HEAD]]
+        variant = self._bank.variant(head, plan)
+        assert variant is not None
+        if operator.module == head.layers[-1]:
+            return variant.specs
+        if operator.kind != "activation":
+            return ()
+        features = self._space.narrowed_site(head, self._space.state(head, plan)).features[:1]
+        return (operator.spec.replace(input_shape=features, output_shape=features),)
+
+
+def _with_bias(spec: OpSpec) -> OpSpec:
+    """A folded batch-norm leaves a bias behind."""
+    return spec.replace(bias=True) if spec.kind in ("conv2d", "linear") else spec
+
+
+def count_parameters(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> int:
+    """Weights and biases once batch-norms are folded, without pruned ones.
+
+    Args:
+        network: With its batch-norms.
+        pairs: Dotted paths of the layers and the batch-norms that are folded into them.
+    """
+    folded = list(_foldable(network, pairs))
+    biases = sum(norm.num_features for layer, norm in folded if _lacks_bias(layer))
+    return parameter_count(network) - sum(parameter_count(norm) for _, norm in folded) + biases
+
+
+def count_storage_bytes(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> int:
+    """Bytes of the model file once batch-norms are folded, within the few that its header's text varies by.
+
+    Args:
+        network: With its batch-norms.
+        pairs: Dotted paths of the layers and the batch-norms that are folded into them.
+    """
+    folded = list(_foldable(network, pairs))
+    biases = sum(norm.num_features for layer, norm in folded if _lacks_bias(layer))
+    stored = state_bytes(network) - sum(state_bytes(norm) for _, norm in folded) + 4 * biases
+    return stored + _HEADER_BYTES * (len(network.state_dict()) - 4 * len(folded))
+
+
+def _foldable(
+    network: nn.Module, pairs: Iterable[tuple[str, str]]
+) -> Iterable[tuple[nn.Module, nn.BatchNorm1d | nn.BatchNorm2d]]:
+    for layer_path, norm_path in pairs:
+        part, norm = absorber(network.get_submodule(layer_path)), network.get_submodule(norm_path)
+        if part is not None and isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            yield part, norm
+
+
+def _lacks_bias(part: nn.Module) -> bool:
+    return not isinstance(part, CompressedLayer) and part.bias is None

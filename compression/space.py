@@ -1,0 +1,212 @@
+"""The search space: every site, the choices open there, and which of them earlier choices close."""
+
+import fnmatch
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EspalierError
+from .channels import ChannelGroup
+from .choice import KEEP, Choice
+from .plan import Plan
+from .site import HEAD, Site
+from .technique import ChannelTechnique, Technique
+
+__all__ = ["SearchSpace", "State", "selected"]
+
+#: What a site's producers did to its input channels: one choice per producer, KEEP where nothing.
+State = tuple[Choice, ...]
+
+Mask = NDArray[np.bool_]
+
+
+def selected(names: Iterable[str], include: Sequence[str], exclude: Sequence[str]) -> tuple[str, ...]:
+    """The names that match a pattern of `include` and none of `exclude`.
+
+    Args:
+        names: Layer names.
+        include: Shell patterns such as "layer1.*"; every name where empty.
+        exclude: Shell patterns.
+
+    Raises:
+        EspalierError: A pattern matches no name.
+    """
+    names = tuple(names)
+    for pattern in (*include, *exclude):
+        if not fnmatch.filter(names, pattern):
+            raise EspalierError(f"no layer matches the pattern {pattern!r}; layers: {', '.join(names)}")
+    wanted = [name for name in names if not include or any(fnmatch.fnmatchcase(name, p) for p in include)]
+    return tuple(name for name in wanted if not any(fnmatch.fnmatchcase(name, p) for p in exclude))
+
+
+class SearchSpace:
+    """Sites in order of execution and the choices open at each.
+
+    A walk decides the sites in order. Choices are numbered per site, 0 is always to keep it. A choice can be closed by
+    earlier ones: when the input became too narrow for it to save anything, or when the head was replaced and with it
+    the linear layers inside it.
+
+    Args:
+        sites: In order of execution.
+        techniques: By name.
+        groups: By prunable site.
+        include: Patterns of the sites to compress; all where empty.
+        exclude: Patterns of the sites to leave alone.
+        skipped: Layers that are no sites, and why.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        techniques: Mapping[str, Technique],
+        groups: Mapping[str, ChannelGroup],
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        skipped: Mapping[str, str] | None = None,
+    ) -> None:
+        self.techniques = dict(techniques)
+        self.groups = dict(groups)
+        self.skipped = dict(skipped or {})
+        self.sites = tuple(sites)
+        self.positions = {site.name: position for position, site in enumerate(self.sites)}
+        open_sites = set(selected([site.name for site in sites], include, exclude))
+        self.choices = tuple(self._all_choices(site) if site.name in open_sites else (KEEP,) for site in self.sites)
+        self.producers = {site.name: self._producers_of(site) for site in self.sites}
+        self._masks: dict[tuple[str, State], Mask] = {}
+        if self.size == 1:
+            raise EspalierError("the search space is empty: no technique of the space saves anything at any layer")
+
+    def _all_choices(self, site: Site) -> tuple[Choice, ...]:
+        return (KEEP, *(choice for technique in self.techniques.values() for choice in technique.choices(site)))
+
+    def _producers_of(self, site: Site) -> tuple[str, ...]:
+        first = site.layers[0]
+        reading = (name for name, group in self.groups.items() if first in group.consumers or first in group.followers)
+        return tuple(name for name in reading if self._can_narrow(name))
+
+    def _can_narrow(self, name: str) -> bool:
+        choices = self.choices[self.positions[name]]
+        return any(self.narrows(choice) for choice in choices)
+
+    def narrows(self, choice: Choice) -> bool:
+        """Whether a choice takes output channels away."""
+        return isinstance(self.techniques.get(choice.technique), ChannelTechnique)
+
+    def kept_channels(self, name: str, choice: Choice) -> int:
+        """How many output channels of the site `name` a choice leaves."""
+        site = self.sites[self.positions[name]]
+        technique = self.techniques.get(choice.technique)
+        return technique.kept_channels(site, choice) if isinstance(technique, ChannelTechnique) else site.out_channels
+
+    @cached_property
+    def n_actions(self) -> int:
+        """The largest number of choices at a site."""
+        return max(len(choices) for choices in self.choices)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of plans, counting closed choices as open."""
+        return math.prod(len(choices) for choices in self.choices)
+
+    def states(self, site: Site) -> list[State]:
+        """All states that the site's producers can leave it in, the untouched one first."""
+        states: list[State] = [()]
+        for name in self.producers[site.name]:
+            choices = self.choices[self.positions[name]]
+            narrowing = [choice for choice in choices if self.narrows(choice)]
+            states = [(*state, choice) for state in states for choice in (KEEP, *narrowing)]
+        return states
+
+    def state(self, site: Site, chosen: Mapping[str, Choice] | Plan) -> State:
+        """The state that the choices at the site's producers leave it in."""
+        choices = (chosen[name] for name in self.producers[site.name])
+        return tuple(choice if self.narrows(choice) else KEEP for choice in choices)
+
+    def narrowed_site(self, site: Site, state: State) -> Site:
+        """The site as its producers leave it."""
+        gone = sum(self._inputs_gone(site, *pair) for pair in zip(self.producers[site.name], state, strict=True))
+        if site.kind == "head":
+            gone //= math.prod(site.input_shape[1:])
+        return site.narrowed(site.in_channels - gone) if gone else site
+
+    def _inputs_gone(self, site: Site, producer: str, choice: Choice) -> int:
+        channels = self.sites[self.positions[producer]].out_channels - self.kept_channels(producer, choice)
+        consumers = self.groups[producer].consumers
+        return channels * (consumers[site.layers[0]].shape[1] if site.layers[0] in consumers else 1)
+
+    def mask(self, position: int, prefix: Sequence[int]) -> Mask:
+        """Which choices are open at the site `position` after the choices `prefix` at the sites before it.
+
+        Args:
+            position: Index of the site.
+            prefix: Choice indices of sites 0 to position - 1.
+
+        Returns:
+            Shape (number of choices at the site,); the first is always true.
+        """
+        site = self.sites[position]
+        head = self.positions.get(HEAD, position)
+        if head < position and prefix[head] > 0 and site.name in self.sites[head].layers:
+            only_keep: Mask = np.arange(len(self.choices[position])) == 0
+            return only_keep
+        before = {name: self.positions[name] for name in self.producers[site.name]}
+        state = self.state(site, {name: self.choices[i][prefix[i]] for name, i in before.items()})
+        key = (site.name, state)
+        if key not in self._masks:
+            self._masks[key] = self.open_choices(site, state)
+        return self._masks[key]
+
+    def open_choices(self, site: Site, state: State) -> Mask:
+        """Which choices still save something when the site's producers leave it in `state`."""
+        still_saving = set(self._all_choices(self.narrowed_site(site, state)))
+        return np.array([choice in still_saving for choice in self.choices[self.positions[site.name]]])
+
+    def masks(self, indices: Sequence[int]) -> list[Mask]:
+        """The mask at every site of one walk."""
+        return [self.mask(position, indices) for position in range(len(self.sites))]
+
+    def canonical(self, indices: Sequence[int]) -> tuple[int, ...]:
+        """The same walk with every closed choice replaced by keeping the site."""
+        walked: list[int] = []
+        for position in range(len(self.sites)):
+            index = int(indices[position])
+            is_open = 0 <= index < len(self.choices[position]) and self.mask(position, walked)[index]
+            walked.append(index if is_open else 0)
+        return tuple(walked)
+
+    def random(self, rng: np.random.Generator) -> tuple[int, ...]:
+        """A random walk, uniform over the open choices of each site."""
+        walked: list[int] = []
+        for position in range(len(self.sites)):
+            walked.append(int(rng.choice(np.flatnonzero(self.mask(position, walked)))))
+        return tuple(walked)
+
+    def plan(self, indices: Sequence[int]) -> Plan:
+        """The plan of a walk; closed choices become keep."""
+        walk = self.canonical(indices)
+        pairs = zip(self.sites, self.choices, walk, strict=True)
+        return Plan(tuple((site.name, choices[index]) for site, choices, index in pairs))
+
+    def indices(self, plan: Plan) -> tuple[int, ...]:
+        """The walk of a plan.
+
+        Raises:
+            EspalierError: The plan makes a choice that is not in this space.
+        """
+        found: list[int] = []
+        for site, choices in zip(self.sites, self.choices, strict=True):
+            if plan[site.name] not in choices:
+                options = ", ".join(str(choice) for choice in choices)
+                raise EspalierError(f"{plan[site.name]} is not open at {site.name}; open: {options}")
+            found.append(choices.index(plan[site.name]))
+        if unknown := [name for name, _ in plan if name not in self.positions]:
+            raise EspalierError(f"the plan names unknown sites {unknown}; known: {list(self.positions)}")
+        return tuple(found)
+
+    @property
+    def keep_plan(self) -> Plan:
+        """The plan that changes nothing."""
+        return self.plan([0] * len(self.sites))

@@ -1,0 +1,121 @@
+"""Model files: a compressed network as safetensors, with the structure of its changed layers as JSON inside."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..errors import FormatError
+from ..files import write_bytes
+from .assembly import with_layers
+from .structure import build_module, describe_module
+
+__all__ = ["load_network", "save_network", "serialise_network"]
+
+MODEL_VERSION = 1
+_FORMAT = "espalier-model"
+
+
+def serialise_network(network: nn.Module, model: nn.Module) -> bytes:
+    """The bytes of a model file.
+
+    Args:
+        network: The compressed network.
+        model: The original, of which `network` differs by some layers.
+
+    Raises:
+        FormatError: A changed layer is of a class that files cannot name.
+    """
+    layers = {path: describe_module(layer) for path, layer in _changed_layers(network, model).items()}
+    metadata = {"format": _FORMAT, "version": str(MODEL_VERSION), "layers": json.dumps(layers, separators=(",", ":"))}
+    return save(_stored_state(network), metadata)
+
+
+def save_network(path: Path, network: nn.Module, model: nn.Module) -> int:
+    """Write a model file and return its size in bytes."""
+    data = serialise_network(network, model)
+    write_bytes(path, data)
+    return len(data)
+
+
+def _stored_state(network: nn.Module) -> dict[str, Tensor]:
+    """Everything but the counters of batch-norm, which evaluation never reads."""
+    state = network.state_dict()
+    return {name: t.contiguous() for name, t in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def _changed_layers(network: nn.Module, model: nn.Module) -> dict[str, nn.Module]:
+    """Dotted path -> layer of the network that the original has not; outermost only."""
+    changed: dict[str, nn.Module] = {}
+    originals = dict(model.named_modules())
+    for path, layer in network.named_modules():
+        is_inside = any(path.startswith(f"{outer}.") for outer in changed)
+        if not is_inside and path and not _same_layer(layer, originals.get(path)):
+            changed[path] = layer
+    return changed
+
+
+def _same_layer(layer: nn.Module, original: nn.Module | None) -> bool:
+    if original is None or type(layer) is not type(original):
+        return False
+    if any(True for _ in layer.children()):
+        return [name for name, _ in layer.named_children()] == [name for name, _ in original.named_children()]
+    shapes = [(name, tensor.shape) for name, tensor in layer.state_dict().items()]
+    return shapes == [(name, tensor.shape) for name, tensor in original.state_dict().items()]
+
+
+def load_network(path: Path, model: nn.Module) -> nn.Module:
+    """Read a model file.
+
+    Args:
+        path: The file.
+        model: A network of the original's architecture; it is not changed.
+
+    Returns:
+        The compressed network in evaluation mode.
+
+    Raises:
+        FormatError: The file is missing, damaged, of another format or version, or does not fit `model`.
+    """
+    metadata, tensors = _read(path)
+    if metadata.get("format") != _FORMAT:
+        raise FormatError(f"{path} is not a model file of Espalier: its format is {metadata.get('format')!r}")
+    if metadata.get("version") != str(MODEL_VERSION):
+        raise FormatError(f"{path} has version {metadata.get('version')!r}, expected {MODEL_VERSION!r}")
+    network = with_layers(model, _layers(metadata, path))
+    return _filled(network, tensors, path).eval()
+
+
+def _read(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"cannot read the model file {path}: {error}") from error
+
+
+def _layers(metadata: Mapping[str, str], path: Path) -> dict[str, nn.Module]:
+    try:
+        descriptions: Any = json.loads(metadata["layers"])
+    except (KeyError, json.JSONDecodeError, RecursionError) as error:
+        raise FormatError(f"{path} does not describe its layers") from error
+    if not isinstance(descriptions, dict):
+        raise FormatError(f"{path} does not describe its layers")
+    return {name: build_module(description) for name, description in descriptions.items()}
+
+
+def _filled(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    # Layers that were not changed are still the original's own: they must not be written into.
+    own = {name: tensor.clone() for name, tensor in tensors.items()}
+    try:
+        missing, unexpected = network.load_state_dict(own, strict=False, assign=True)
+    except RuntimeError as error:
+        raise FormatError(f"{path} does not fit the network: {str(error).splitlines()[-1].strip()}") from error
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise FormatError(f"{path} does not fit the network: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    return network

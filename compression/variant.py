@@ -1,0 +1,101 @@
+"""One prepared way to execute one site."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..graph.describe import module_specs
+from ..graph.opspec import OpSpec, Shape
+from .layers import CompressedLayer, ConvGeometry
+from .structure import build_module, describe_module
+
+__all__ = ["Variant", "layer_specs", "parameter_count", "state_bytes"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A compressed layer with what is known of it.
+
+    Attributes:
+        module: What takes the place of the site's layer (of a head, of its last linear layer).
+        specs: The operators that an engine executes for it.
+        error: Relative error of the site's outputs against the original's, 0 for a perfect fit.
+    """
+
+    module: nn.Module
+    specs: tuple[OpSpec, ...]
+    error: float
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases, without those that were pruned."""
+        return parameter_count(self.module)
+
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes of everything that is stored for it."""
+        return state_bytes(self.module)
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """Its state with names that begin with `prefix`."""
+        return {f"{prefix}{name}": tensor.contiguous() for name, tensor in self.module.state_dict().items()}
+
+    def describe(self) -> str:
+        """Structure and error as JSON text."""
+        return json.dumps({"structure": describe_module(self.module), "error": self.error})
+
+    @classmethod
+    def rebuild(cls, description: str, tensors: Mapping[str, Tensor], prefix: str, input_shape: Shape) -> "Variant":
+        """A variant from what `describe` and `tensors` gave.
+
+        Args:
+            description: JSON text.
+            tensors: Holds the state under names that begin with `prefix`.
+            prefix: What to strip from the names.
+            input_shape: Shape of the site's input without the batch axis.
+        """
+        values = json.loads(description)
+        module = build_module(values["structure"])
+        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        module.load_state_dict(own)
+        return cls(module.eval().requires_grad_(False), layer_specs(module, input_shape), float(values["error"]))
+
+
+def layer_specs(module: nn.Module, input_shape: Shape) -> tuple[OpSpec, ...]:
+    """The operators of a module made of convolutions, linear layers and layers of ours, one after the other.
+
+    Args:
+        module: Such a module.
+        input_shape: Shape of its input without the batch axis.
+    """
+    if not isinstance(module, nn.Sequential):
+        return _leaf_specs(module, input_shape)
+    specs: list[OpSpec] = []
+    for child in module:
+        specs.extend(layer_specs(child, input_shape))
+        input_shape = specs[-1].output_shape
+    return tuple(specs)
+
+
+def _leaf_specs(module: nn.Module, input_shape: Shape) -> tuple[OpSpec, ...]:
+    if isinstance(module, CompressedLayer):
+        return module.op_specs(input_shape)
+    if isinstance(module, nn.Linear):
+        return module_specs(module, input_shape, (*input_shape[:-1], module.out_features))
+    assert isinstance(module, nn.Conv2d)
+    return (ConvGeometry.of(module).spec(input_shape, module.out_channels, module.bias is not None),)
+
+
+def state_bytes(module: nn.Module) -> int:
+    """Bytes of a module's parameters and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Weights and biases, without those that were pruned."""
+    if isinstance(module, CompressedLayer):
+        return module.n_parameters
+    own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+    return own + sum(parameter_count(child) for child in module.children())
