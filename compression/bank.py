@@ -61,14 +61,20 @@ class Bank:
 
     def _narrowed_batch_norms(self, plan: Plan, model: nn.Module) -> dict[str, nn.Module]:
         narrowed: dict[str, nn.Module] = {}
-        for name, group in self.space.groups.items():
-            if (kept := self.kept.get((name, plan[name]))) is None:
-                continue
-            for follower in group.followers:
-                layer = model.get_submodule(follower)
-                if isinstance(layer, nn.BatchNorm2d):
-                    narrowed[follower] = narrowed_batch_norm(layer, kept)
+        for follower, kept in self.kept_channels(plan).items():
+            layer = model.get_submodule(follower)
+            if isinstance(layer, nn.BatchNorm2d):
+                narrowed[follower] = narrowed_batch_norm(layer, kept)
         return narrowed
+
+    def kept_channels(self, plan: Plan) -> dict[str, Tensor]:
+        """Path of each batch-norm or depthwise convolution that a plan narrows -> the channels that it still has."""
+        return {
+            follower: self.kept[name, plan[name]]
+            for name, group in self.space.groups.items()
+            if (name, plan[name]) in self.kept
+            for follower in group.followers
+        }
 
     @property
     def storage_bytes(self) -> int:

@@ -1,0 +1,1 @@
+"""What is compressed: models, data sets, training, distillation, accuracy."""
