@@ -1,0 +1,42 @@
+"""Share of right answers."""
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from .data.split import Split
+
+__all__ = ["accuracy", "count_right"]
+
+#: Large enough to keep the cores busy, small enough for the activations to stay in their caches.
+BATCH_SIZE = 128
+
+
+@torch.inference_mode()
+def accuracy(model: nn.Module, split: Split, batch_size: int = BATCH_SIZE) -> float:
+    """Share of images whose highest score is their label's, 0 to 1.
+
+    Args:
+        model: In evaluation mode.
+        split: Images and labels.
+        batch_size: Images at a time.
+
+    Raises:
+        ModelError: The model returns something else than one row of scores per image.
+    """
+    right = sum(count_right(model, inputs, labels) for inputs, labels in split.batches(batch_size))
+    return right / len(split)
+
+
+def count_right(model: nn.Module, inputs: Tensor, labels: Tensor) -> int:
+    """How many of a batch the model gets right.
+
+    Raises:
+        ModelError: The model returns something else than one row of scores per image.
+    """
+    scores = model(inputs)
+    if not isinstance(scores, Tensor):
+        raise ModelError(f"the model returns a {type(scores).__name__}, expected one tensor of scores")
+    if scores.ndim != 2 or len(scores) != len(labels):
+        raise ModelError(f"the model returns shape {tuple(scores.shape)}, expected ({len(labels)}, classes)")
+    return int((scores.argmax(1) == labels).sum())

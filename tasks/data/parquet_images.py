@@ -1,0 +1,122 @@
+"""Image data sets in Parquet files of the Hugging Face layout: encoded images and labels, such as CIFAR-10."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ...errors import DataError
+from .folder import data_folder, existing_file
+from .split import Split, Splits, stratified_parts
+
+__all__ = ["parquet_images", "read_parquet_images"]
+
+
+def parquet_images(
+    train: str,
+    test: str,
+    *,
+    root: str | None = None,
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406),
+    std: tuple[float, ...] = (0.229, 0.224, 0.225),
+    calibrate: int = 512,
+    search: int = 1000,
+    n_classes: int = 10,
+    image_column: str = "img",
+    label_column: str = "label",
+    seed: int = 0,
+) -> Splits:
+    """Read a training and a test file.
+
+    Args:
+        train: Name of the training file; the fit, calibrate and search splits come from it.
+        test: Name of the test file.
+        root: Folder of the files; the environment variable ESPALIER_DATA when None.
+        mean: Of each channel, scaled to [0, 1].
+        std: Of each channel, scaled to [0, 1].
+        calibrate: Images of the calibrate split.
+        search: Images of the search split.
+        n_classes: Labels are 0 to n_classes - 1.
+        image_column: Column of structs with the encoded bytes.
+        label_column: Column of labels.
+        seed: Which images go where.
+
+    Raises:
+        DataError: A file is missing or damaged.
+    """
+    folder = data_folder(root)
+    paths = [existing_file(folder, name) for name in (train, test)]
+    (images, labels), tested = (
+        read_parquet_images(path, len(mean), n_classes, image_column, label_column) for path in paths
+    )
+    parts = stratified_parts(labels, (calibrate, search), seed)
+    calibrated, searched, fitted = (Split(images[part], labels[part], mean, std) for part in parts)
+    return Splits(fitted, calibrated, searched, Split(*tested, mean, std))
+
+
+def read_parquet_images(
+    path: Path, n_channels: int, n_classes: int, image_column: str = "img", label_column: str = "label"
+) -> tuple[Tensor, Tensor]:
+    """Read encoded images (PNG, JPEG) and labels.
+
+    Args:
+        path: The Parquet file.
+        n_channels: 1 for grey, 3 for colour.
+        n_classes: Labels must lie below.
+        image_column: Column of structs with the encoded bytes.
+        label_column: Column of labels.
+
+    Returns:
+        Images, uint8, shape (N, C, H, W), and labels, int64, shape (N,).
+
+    Raises:
+        DataError: The file is damaged, a column is missing, an image cannot be decoded or differs in size, or a label
+            is out of range.
+    """
+    table = _read_table(path, image_column, label_column)
+    labels = _labels(table, label_column, n_classes, path)
+    rows = table.column(image_column).to_pylist()
+    images = [_decode(row, n_channels, f"row {number} of {path}") for number, row in enumerate(rows)]
+    sizes = {image.shape for image in images}
+    if len(sizes) != 1:
+        raise DataError(f"the images in {path} must have one size, got {sorted(sizes)[:5]}")
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), labels
+
+
+def _read_table(path: Path, image_column: str, label_column: str) -> "pa.Table":
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    for column in (image_column, label_column):
+        if column not in table.column_names:
+            raise DataError(f"{path} has no column {column!r}; columns: {', '.join(table.column_names)}")
+    if table.num_rows == 0:
+        raise DataError(f"{path} has no rows")
+    return table
+
+
+def _labels(table: "pa.Table", column: str, n_classes: int, path: Path) -> Tensor:
+    values = table.column(column).to_pylist()
+    for number, value in enumerate(values):
+        if not isinstance(value, int) or not 0 <= value < n_classes:
+            raise DataError(f"the label in row {number} of {path} must be 0 to {n_classes - 1}, got {value!r}")
+    return torch.tensor(values, dtype=torch.int64)
+
+
+def _decode(row: object, n_channels: int, where: str) -> NDArray[np.uint8]:
+    encoded = row.get("bytes") if isinstance(row, dict) else None
+    if not isinstance(encoded, bytes):
+        raise DataError(f"the image in {where} must be a struct with 'bytes', got {type(row).__name__}")
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            pixels = np.asarray(image.convert("L" if n_channels == 1 else "RGB"))
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"the image in {where} cannot be decoded: {error}") from error
+    return pixels.reshape(*pixels.shape[:2], n_channels)
