@@ -1,28 +1,11 @@
 """From a plan to its metrics."""
 
-import json
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-from torch import Tensor, nn
-
-from ..compression.assembly import assemble, fold_batch_norms
-from ..compression.bank import Bank
 from ..compression.plan import Plan
-from ..compression.realised import Realiser, count_parameters, count_storage_bytes
-from ..compression.survey import Survey
-from ..errors import EspalierError
-from ..files import content_hash
-from ..graph.memory import peak_activation_bytes, weight_bytes
-from ..hw_models.cost import Estimate, HardwareModel
-from ..tasks.data.split import Split
-from ..tasks.task import Task
 from .metrics import Metrics
-from .recalibration import RelativeRecalibration
-from .store import Record, Store
 
 __all__ = ["EvaluatedPlan", "Evaluator", "LocalEvaluator"]
 

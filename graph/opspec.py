@@ -28,6 +28,8 @@ KINDS = (
     "global_avg_pool2d",
     "softmax",
     "reshape",
+    "quantize",
+    "dequantize",
     "other",
 )
 

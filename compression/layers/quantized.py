@@ -14,6 +14,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from ...graph.opspec import OpSpec, Shape
+from ...kernels.integer import Grid, IntegerConv2d, IntegerLinear
 from .geometry import ConvGeometry
 from .layer import CompressedLayer, register_layer
 
@@ -21,7 +22,6 @@ __all__ = ["QuantizedConv2d", "QuantizedLinear", "activation_grid"]
 
 WEIGHT_LIMIT = 127
 ACTIVATION_LEVELS = 255
-_NO_POST_OP: tuple[Any, ...] = ("none", [], "")
 
 
 def activation_grid(low: float, high: float) -> tuple[float, int]:
@@ -82,6 +82,16 @@ class _QuantizedLayer(CompressedLayer):
         scale, zero_point = activation_grid(low, high)
         getattr(self, f"{which}_scale").fill_(scale)
         getattr(self, f"{which}_zero_point").fill_(zero_point)
+
+    @property
+    def input_grid(self) -> Grid:
+        """Scale and zero point of the inputs' grid."""
+        return float(self.input_scale), int(self.input_zero_point)
+
+    @property
+    def output_grid(self) -> Grid | None:
+        """Scale and zero point of the outputs' grid; None where there is none."""
+        return (float(self.output_scale), int(self.output_zero_point)) if self.has_output_grid else None
 
     @torch.no_grad()
     def quantize_weight(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -177,7 +187,18 @@ class QuantizedConv2d(_QuantizedLayer):
 
     def realised(self) -> nn.Module:
         """The same layer executed by PyTorch's integer kernels."""
-        return _IntegerConv2d(self)
+        shape = self.geometry
+        return IntegerConv2d(
+            self.codes,
+            self.scale,
+            self.bias,
+            stride=shape.stride,
+            padding=shape.padding,
+            dilation=shape.dilation,
+            groups=shape.groups,
+            input_grid=self.input_grid,
+            output_grid=self.output_grid,
+        )
 
 
 @register_layer
@@ -219,71 +240,6 @@ class QuantizedLinear(_QuantizedLayer):
 
     def realised(self) -> nn.Module:
         """The same layer executed by PyTorch's integer kernels."""
-        return _IntegerLinear(self)
-
-
-class _IntegerLayer(nn.Module):
-    """Round the input to uint8, compute in integers with oneDNN, return floats."""
-
-    def __init__(self, layer: _QuantizedLayer) -> None:
-        super().__init__()
-        self._input_grid = (float(layer.input_scale), int(layer.input_zero_point))
-        self._output_grid = (1.0, 0)
-        if layer.has_output_grid:
-            self._output_grid = (float(layer.output_scale), int(layer.output_zero_point))
-        self._output_dtype = torch.uint8 if layer.has_output_grid else torch.float32
-        self._weight_scale = layer.scale.detach().clone()
-        self._weight_zero_point = torch.zeros_like(layer.scale, dtype=torch.int32)
-        self._bias = layer.bias.detach().clone()
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        scale, zero_point = self._input_grid
-        codes = torch.ops.quantized_decomposed.quantize_per_tensor(
-            inputs, scale, zero_point, 0, ACTIVATION_LEVELS, torch.uint8
+        return IntegerLinear(
+            self.codes, self.scale, self.bias, input_grid=self.input_grid, output_grid=self.output_grid
         )
-        outputs = self._compute(codes)
-        if self._output_dtype is torch.float32:
-            return outputs
-        scale, zero_point = self._output_grid
-        return (outputs.float() - zero_point) * scale
-
-    @abstractmethod
-    def _compute(self, codes: Tensor) -> Tensor:
-        """The integer kernel."""
-
-    def _quantization(self, codes: Tensor, packed: Tensor) -> tuple[Any, ...]:
-        return (codes, *self._input_grid, packed, self._weight_scale, self._weight_zero_point, self._bias)
-
-
-class _IntegerConv2d(_IntegerLayer):
-    def __init__(self, layer: QuantizedConv2d) -> None:
-        super().__init__(layer)
-        shape = layer.geometry
-        self._moves = (list(shape.stride), list(shape.padding), list(shape.dilation), shape.groups)
-        self._packed = torch.ops.onednn.qconv_prepack(
-            layer.codes.contiguous(), self._weight_scale, *self._input_grid, *self._moves
-        )
-
-    def _compute(self, codes: Tensor) -> Tensor:
-        outputs: Tensor = torch.ops.onednn.qconv2d_pointwise(
-            *self._quantization(codes, self._packed),
-            *self._moves,
-            *self._output_grid,
-            self._output_dtype,
-            "none",
-            [],
-            "",
-        )
-        return outputs
-
-
-class _IntegerLinear(_IntegerLayer):
-    def __init__(self, layer: QuantizedLinear) -> None:
-        super().__init__(layer)
-        self._packed = torch.ops.onednn.qlinear_prepack(layer.codes.contiguous(), None)
-
-    def _compute(self, codes: Tensor) -> Tensor:
-        outputs: Tensor = torch.ops.onednn.qlinear_pointwise(
-            *self._quantization(codes, self._packed), *self._output_grid, self._output_dtype, *_NO_POST_OP
-        )
-        return outputs

@@ -1,0 +1,67 @@
+"""The roofline model: an operator waits for arithmetic or for memory, whichever takes longer."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import EspalierError
+from ..graph.opspec import FLOAT_BITS, FREE_KINDS, OpSpec
+from .cost import Cost, Estimate
+from .energy import EnergyModel
+
+__all__ = ["Roofline"]
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A device known by its specification alone (Williams et al. 2009).
+
+    Attributes:
+        name: Name of the device.
+        gflops: Arithmetic, 10^9 operations per second; a multiply-accumulate is two.
+        bandwidth_gbps: Memory, 10^9 bytes per second.
+        overhead_us: Microseconds that starting an operator takes.
+        int8_speedup: How many times faster 8-bit arithmetic is.
+        relative_std: Standard deviation of the model as a share of its value.
+        energy: Energy model.
+        keeps_integers: Whether integers stay integers between quantised layers.
+    """
+
+    name: str
+    gflops: float
+    bandwidth_gbps: float
+    overhead_us: float = 0.0
+    int8_speedup: float = 1.0
+    relative_std: float = 0.3
+    energy: EnergyModel = field(default_factory=EnergyModel)
+    keeps_integers: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("gflops", "bandwidth_gbps", "int8_speedup"):
+            if getattr(self, name) <= 0:
+                raise EspalierError(f"device.{name} must be above 0, got {getattr(self, name)}")
+
+    def prepare(self, ops: Iterable[OpSpec]) -> None:
+        """Nothing is to be learnt."""
+
+    def cost(self, ops: Sequence[OpSpec]) -> Cost:
+        """The sum over the operators; both figures are modelled."""
+        latency = sum(map(self.operator_latency_ms, ops))
+        return Cost(
+            Estimate(latency, self.relative_std * latency, "modelled", f"{self.name} roofline"),
+            Estimate(self.energy.energy_mj(ops), 0.0, "modelled", "AdaDeep energy equation"),
+        )
+
+    def operator_latency_ms(self, op: OpSpec) -> float:
+        """Milliseconds of one operator."""
+        if op.kind in FREE_KINDS:
+            return 0.0
+        speed = self.gflops * (1.0 if op.bits == FLOAT_BITS else self.int8_speedup)
+        arithmetic = 2 * op.macs / speed
+        memory = (op.input_bytes + op.weight_bytes + op.output_bytes) / self.bandwidth_gbps
+        return max(arithmetic, memory) * 1e-6 + self.overhead_us * 1e-3
+
+    def features(self) -> tuple[float, ...]:
+        """Decimal logarithms of throughput, bandwidth, overhead and integer speed-up."""
+        values = (self.gflops, self.bandwidth_gbps, max(self.overhead_us, 1e-3), self.int8_speedup)
+        return tuple(math.log10(value) for value in values)

@@ -1,0 +1,74 @@
+"""What an engine must offer: single operators to time, and whole networks to run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from ...errors import EspalierError
+from ...graph.opspec import OpSpec
+
+__all__ = ["Executable", "Runtime", "make_runtime"]
+
+Call = Callable[[], object]
+
+
+class Executable(Protocol):
+    """A network prepared for one engine."""
+
+    def __call__(self) -> object:
+        """Run one inference on the example input."""
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Run the network on inputs of the example's shape."""
+
+
+class Runtime(Protocol):
+    """An engine on this machine, with a fixed number of threads."""
+
+    name: str
+    threads: int
+    #: Whether integers stay integers between quantised layers.
+    keeps_integers: bool
+
+    def versions(self) -> dict[str, str]:
+        """Library -> version, of what decides the speed."""
+
+    def operator(self, spec: OpSpec) -> Call:
+        """One operator, ready to run on random data of the right shapes."""
+
+    def network(self, module: nn.Module, example_input: Tensor, onnx_file: Path | None = None) -> Executable:
+        """A whole network, ready to run.
+
+        Args:
+            module: In evaluation mode, batch-norms folded.
+            example_input: Batch size 1.
+            onnx_file: The same network as ONNX, for engines that read it; exported anew when None.
+        """
+
+    def call_overhead(self) -> tuple[Call, Call, int]:
+        """A call of one trivial operator, one of several, and how many more the second has."""
+
+
+def make_runtime(name: str, threads: int) -> Runtime:
+    """The engine of that name.
+
+    Args:
+        name: "onnxruntime" or "torch".
+        threads: Threads that an inference may use.
+
+    Raises:
+        EspalierError: The name is unknown, the threads are fewer than 1, or the library is not installed.
+    """
+    if threads < 1:
+        raise EspalierError(f"device.threads must be at least 1, got {threads}")
+    if name == "torch":
+        from .pytorch import PyTorchRuntime
+
+        return PyTorchRuntime(threads)
+    if name == "onnxruntime":
+        from .onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(threads)
+    raise EspalierError(f"unknown runtime {name!r}; known: onnxruntime, torch")

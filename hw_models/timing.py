@@ -1,0 +1,86 @@
+"""Timing on machines that other programs share: interleaved, repeated, robust against outliers."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Timing", "paired_ratio", "summarise", "time_alternating"]
+
+Call = Callable[[], object]
+
+#: A sample shorter than this would mostly measure the clock and the scheduler.
+_SAMPLE_SECONDS = 2e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long one call takes.
+
+    Attributes:
+        median_ms: Median over the samples, milliseconds.
+        std_ms: Standard deviation of the median, from the median absolute deviation of the samples.
+        samples: How many samples there were.
+    """
+
+    median_ms: float
+    std_ms: float
+    samples: int
+
+
+def time_alternating(calls: Sequence[Call], rounds: int, warmup: int = 2) -> NDArray[np.float64]:
+    """Time several calls in turn, so that a change of the machine's speed meets all of them.
+
+    Args:
+        calls: What to time.
+        rounds: Samples of each call.
+        warmup: Calls of each before anything is measured.
+
+    Returns:
+        Milliseconds per call, shape (calls, rounds); column r of all rows was measured right after each other.
+    """
+    repetitions = [_repetitions(call, warmup) for call in calls]
+    samples = np.empty((len(calls), rounds))
+    for turn in range(rounds):
+        for row, (call, count) in enumerate(zip(calls, repetitions, strict=True)):
+            samples[row, turn] = _seconds(call, count) / count * 1e3
+    return samples
+
+
+def _repetitions(call: Call, warmup: int) -> int:
+    """How often to call so that one sample is long enough."""
+    for _ in range(warmup):
+        call()
+    fastest = min(_seconds(call, 1) for _ in range(3))
+    return max(1, round(_SAMPLE_SECONDS / max(fastest, 1e-8)))
+
+
+def _seconds(call: Call, count: int) -> float:
+    started = time.perf_counter()
+    for _ in range(count):
+        call()
+    return time.perf_counter() - started
+
+
+def summarise(samples: NDArray[np.float64]) -> Timing:
+    """Median and its standard deviation; a minority of disturbed samples changes neither much.
+
+    Args:
+        samples: Milliseconds, shape (rounds,).
+    """
+    median = float(np.median(samples))
+    spread = 1.4826 * float(np.median(np.abs(samples - median)))
+    # The median of n normal samples deviates by sqrt(pi / 2) / sqrt(n) of one sample's deviation.
+    return Timing(median, 1.2533 * spread / len(samples) ** 0.5, len(samples))
+
+
+def paired_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> float:
+    """Median of the ratios of samples taken right after each other.
+
+    Args:
+        numerator: Milliseconds, shape (rounds,).
+        denominator: Milliseconds, shape (rounds,).
+    """
+    return float(np.median(numerator / denominator))
