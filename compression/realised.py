@@ -1,6 +1,6 @@
 """What a plan makes an engine execute, and what it makes a file hold."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from torch import nn
@@ -70,19 +70,41 @@ class Realiser:
         """The operators that an engine executes for a plan, in order."""
         realised: list[Operator] = []
         replaced = self._head_operators if plan[HEAD] != KEEP else ()
+        standing_for: dict[str, str] = {}
         for operator in self._graph.operators:
-            if operator.name in self._fusion.owner and operator.name not in replaced:
+            inputs = tuple(standing_for.get(name, name) for name in operator.inputs)
+            is_replaced = operator.name in replaced
+            if operator.name in self._fusion.owner and not is_replaced:
+                standing_for[operator.name] = self._fusion.owner[operator.name]
                 continue
-            specs = self._head_specs(operator, plan) if operator.name in replaced else self._specs(operator, plan)
+            specs = self._head_specs(operator, plan) if is_replaced else self._specs(operator, plan)
             if specs:
-                inputs = tuple(self._fusion.owner.get(name, name) for name in operator.inputs)
                 realised.append(Operator(operator.name, operator.module, specs, inputs))
+            else:
+                standing_for[operator.name] = inputs[0]
         return tuple(realised)
+
+    def output(self, plan: Plan) -> str:
+        """Name of the operator, among those of a plan, whose output is the network's."""
+        name = self._graph.output
+        is_replaced = plan[HEAD] != KEEP and name in self._head_operators
+        return name if is_replaced else self._fusion.owner.get(name, name)
 
     def specs(self, plan: Plan) -> tuple[OpSpec, ...]:
         """Descriptors of everything that takes time."""
         specs = (spec for operator in self.operators(plan) for spec in operator.specs)
         return tuple(spec for spec in specs if spec.kind not in FREE_KINDS)
+
+    def covering_plans(self) -> Iterator[Plan]:
+        """Plans that together lead to every operator that a variant of the bank or a narrowed input can cause."""
+        yield self._space.keep_plan
+        for site in self._space.sites:
+            choices = self._space.choices[self._space.positions[site.name]]
+            for state in self._space.states(site):
+                made = dict(zip(self._space.producers[site.name], state, strict=False))
+                is_open = self._space.open_choices(site, state or (KEEP,) * len(self._space.producers[site.name]))
+                for choice in (c for c, possible in zip(choices, is_open, strict=True) if possible):
+                    yield Plan.of({s.name: {**made, site.name: choice}.get(s.name, KEEP) for s in self._space.sites})
 
     def _specs(self, operator: Operator, plan: Plan) -> tuple[OpSpec, ...]:
         site = self._site_at.get(operator.name)

@@ -1,11 +1,31 @@
 """From a plan to its metrics."""
 
+import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
+import torch
+from torch import Tensor, nn
+
+from ..compression.assembly import assemble, fold_batch_norms
+from ..compression.bank import Bank
 from ..compression.plan import Plan
+from ..compression.realised import Realiser, count_parameters, count_storage_bytes
+from ..compression.survey import Survey
+from ..files import content_hash
+from ..graph.graph import Operator
+from ..graph.integers import with_conversions
+from ..graph.layers import executable
+from ..graph.memory import peak_activation_bytes, weight_bytes
+from ..hw_models.cost import Estimate, HardwareModel
+from ..tasks.accuracy import BATCH_SIZE, count_right
+from ..tasks.task import Task
 from .metrics import Metrics
+from .recalibration import RelativeRecalibration
+from .store import Record, Store
 
 __all__ = ["EvaluatedPlan", "Evaluator", "LocalEvaluator"]
 
@@ -35,3 +55,119 @@ class Evaluator(Protocol):
 
     def costs(self, plan: Plan) -> Metrics:
         """The costs of a plan with an accuracy of nan: exact, and too cheap to count as an evaluation."""
+
+
+class LocalEvaluator:
+    """Evaluates in this process, on the search split.
+
+    Args:
+        task: The network and its data.
+        survey: The network's search space.
+        bank: The variants.
+        device: Hardware model.
+        store: Remembers accuracies between runs; None forgets them.
+        recalibration_images: Images of the calibrate split that batch-norm statistics are adapted on.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        survey: Survey,
+        bank: Bank,
+        device: HardwareModel,
+        store: Store | None = None,
+        recalibration_images: int = 32,
+    ) -> None:
+        self._task = task
+        self._survey = survey
+        self._bank = bank
+        self._device = device
+        self._store = store
+        self._recalibration_images = recalibration_images
+        self._realiser = Realiser(survey.graph, survey.fusion, bank)
+        self._costs: dict[str, Metrics] = {}
+
+    def prepare(self) -> None:
+        """Make the device ready for every operator that a plan can lead to."""
+        plans = self._realiser.covering_plans()
+        self._device.prepare(spec for plan in plans for o in self._operators(plan) for spec in o.specs)
+
+    @cached_property
+    def _recalibration(self) -> RelativeRecalibration:
+        images = self._task.calibrate.inputs(slice(0, self._recalibration_images))
+        return RelativeRecalibration(self._task.model, images)
+
+    @cached_property
+    def _batches(self) -> list[tuple[Tensor, Tensor]]:
+        return list(self._task.search.batches(BATCH_SIZE))
+
+    @cached_property
+    def context(self) -> str:
+        """Hash of everything that an accuracy depends on beside the plan."""
+        techniques = [(name, sorted(vars(t).items())) for name, t in sorted(self._bank.space.techniques.items())]
+        settings = (EVALUATOR_VERSION, self._recalibration_images, techniques, torch.__version__)
+        return content_hash(self._task.fingerprint, repr(settings))
+
+    def network(self, plan: Plan) -> nn.Module:
+        """The network of a plan, recalibrated, its batch-norms folded."""
+        network = assemble(self._task.model, plan, self._bank)
+        if plan.hash != self._bank.space.keep_plan.hash:
+            network = self._recalibration.apply(network, self._bank.kept_channels(plan))
+        return fold_batch_norms(network, self._survey.batch_norm_pairs)
+
+    def evaluate(self, plans: Sequence[Plan]) -> Sequence[EvaluatedPlan]:
+        """Accuracy on the search split and costs of each plan."""
+        return [self._evaluate(plan) for plan in plans]
+
+    def _evaluate(self, plan: Plan) -> EvaluatedPlan:
+        known = self._store.get(self.context, plan.hash) if self._store else None
+        record = known or self._measure(plan)
+        if self._store and known is None:
+            self._store.put(self.context, plan.hash, json.dumps(plan.to_dict()), record)
+        return EvaluatedPlan(_with_accuracy(self.costs(plan), record.accuracy), record.seconds, known is not None)
+
+    def _measure(self, plan: Plan) -> Record:
+        started = time.perf_counter()
+        network = executable(self.network(plan))
+        with torch.inference_mode():
+            right = sum(count_right(network, inputs, labels) for inputs, labels in self._batches)
+        return Record(right / len(self._task.search), time.perf_counter() - started)
+
+    def costs(self, plan: Plan) -> Metrics:
+        """The costs of a plan, with an accuracy of nan.
+
+        Latency and energy come from the device, the others are counted.
+        """
+        if plan.hash not in self._costs:
+            self._costs[plan.hash] = self._count(plan)
+        return self._costs[plan.hash]
+
+    def _operators(self, plan: Plan) -> tuple[Operator, ...]:
+        return with_conversions(self._realiser.operators(plan), self._device.keeps_integers)
+
+    def _count(self, plan: Plan) -> Metrics:
+        operators = self._operators(plan)
+        specs = [spec for operator in operators for spec in operator.specs]
+        cost = self._device.cost(specs)
+        network = assemble(self._task.model, plan, self._bank)
+        pairs = self._survey.batch_norm_pairs
+        graph = self._survey.graph
+        activations = peak_activation_bytes(operators, graph.input_shape, self._realiser.output(plan))
+        memory = activations + weight_bytes(specs)
+        return Metrics(
+            accuracy=float("nan"),
+            latency_ms=cost.latency_ms,
+            energy_mj=cost.energy_mj,
+            storage_bytes=_counted(count_storage_bytes(network, pairs), "tensors of the model file"),
+            peak_memory_bytes=_counted(memory, "weights and live activations"),
+            macs=_counted(sum(spec.macs for spec in specs), "operators"),
+            parameters=_counted(count_parameters(network, pairs), "weights and biases"),
+        )
+
+
+def _counted(value: float, on: str) -> Estimate:
+    return Estimate(value, 0.0, "modelled", f"counted: {on}")
+
+
+def _with_accuracy(costs: Metrics, accuracy: float) -> Metrics:
+    return replace(costs, accuracy=accuracy)

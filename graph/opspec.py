@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..errors import FormatError
@@ -148,22 +149,7 @@ class OpSpec:
     @property
     def key(self) -> str:
         """The canonical text form, unique and stable: the key of every lookup table."""
-        parts = (
-            self.kind,
-            f"i{_dims(self.input_shape)}",
-            f"o{_dims(self.output_shape)}",
-            f"k{_dims(self.kernel)}" if self.kernel != (1, 1) else "",
-            f"s{_dims(self.stride)}" if self.stride != (1, 1) else "",
-            f"p{_dims(self.padding)}" if self.padding != (0, 0) else "",
-            f"d{_dims(self.dilation)}" if self.dilation != (1, 1) else "",
-            f"g{self.groups}" if self.groups != 1 else "",
-            "bias" if self.bias else "",
-            f"b{self.bits}" if self.bits != FLOAT_BITS else "",
-            f"n{self.n_inputs}" if self.n_inputs != 1 else "",
-            f"z-{self.sparsity}" if self.sparsity else "",
-            self.activation,
-        )
-        return ":".join(part for part in parts if part)
+        return _key(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The attributes that differ from their defaults, ready for JSON."""
@@ -201,6 +187,26 @@ def _checked(name: str, value: Any) -> Any:
     if type(value) is not expected:
         raise ValueError(f"{name} must be of type {expected.__name__}, got {value!r}")
     return value
+
+
+@lru_cache(maxsize=65536)
+def _key(spec: OpSpec) -> str:
+    parts = (
+        spec.kind,
+        f"i{_dims(spec.input_shape)}",
+        f"o{_dims(spec.output_shape)}",
+        f"k{_dims(spec.kernel)}" if spec.kernel != (1, 1) else "",
+        f"s{_dims(spec.stride)}" if spec.stride != (1, 1) else "",
+        f"p{_dims(spec.padding)}" if spec.padding != (0, 0) else "",
+        f"d{_dims(spec.dilation)}" if spec.dilation != (1, 1) else "",
+        f"g{spec.groups}" if spec.groups != 1 else "",
+        "bias" if spec.bias else "",
+        f"b{spec.bits}" if spec.bits != FLOAT_BITS else "",
+        f"n{spec.n_inputs}" if spec.n_inputs != 1 else "",
+        f"z-{spec.sparsity}" if spec.sparsity else "",
+        spec.activation,
+    )
+    return ":".join(part for part in parts if part)
 
 
 def _dims(shape: Shape) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from ..graph.opspec import OpSpec
+from .runtimes.runtime import Runtime
 
 __all__ = ["Cost", "Estimate", "HardwareModel", "Kind"]
 
@@ -44,6 +45,10 @@ class HardwareModel(Protocol):
     """What a device, an equation or a table says that operators cost."""
 
     name: str
+    #: Whether the device hands integers from one 8-bit operator to the next.
+    keeps_integers: bool
+    #: The engine that measures whole networks where the device is this machine; None elsewhere.
+    runtime: Runtime | None
 
     def prepare(self, ops: Iterable[OpSpec]) -> None:
         """Learn what is needed to answer for `ops`; a live device measures what it does not know yet."""

@@ -8,6 +8,7 @@ from ..errors import EspalierError
 from ..graph.opspec import FLOAT_BITS, FREE_KINDS, OpSpec
 from .cost import Cost, Estimate
 from .energy import EnergyModel
+from .runtimes.runtime import Runtime
 
 __all__ = ["Roofline"]
 
@@ -25,6 +26,7 @@ class Roofline:
         relative_std: Standard deviation of the model as a share of its value.
         energy: Energy model.
         keeps_integers: Whether integers stay integers between quantised layers.
+        runtime: None: nothing can be measured.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Roofline:
     relative_std: float = 0.3
     energy: EnergyModel = field(default_factory=EnergyModel)
     keeps_integers: bool = True
+    runtime: Runtime | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         for name in ("gflops", "bandwidth_gbps", "int8_speedup"):

@@ -47,6 +47,7 @@ class LookupTable:
         versions: Library -> version.
         cpu: Processor model.
         created: When the table was begun, ISO 8601, UTC.
+        keeps_integers: Whether the engine hands integers from one 8-bit operator to the next.
         call_overhead_ms: Milliseconds that a call of the engine takes beside its operators.
         entries: Operator key -> latency.
     """
@@ -56,6 +57,7 @@ class LookupTable:
     versions: dict[str, str]
     cpu: str
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    keeps_integers: bool = True
     call_overhead_ms: float = 0.0
     entries: dict[str, Entry] = field(default_factory=dict)
 
@@ -71,6 +73,7 @@ class LookupTable:
             "unit": "ms",
             **{name: getattr(self, name) for name in _TEXTS},
             "versions": dict(self.versions),
+            "keeps_integers": self.keeps_integers,
             "call_overhead_ms": self.call_overhead_ms,
             "entries": {
                 key: {"spec": e.spec.to_dict(), "mean": e.mean, "std": e.std, "samples": e.samples}
@@ -120,10 +123,17 @@ class LookupTable:
         versions, entries = values.get("versions"), values.get("entries")
         if not isinstance(versions, Mapping) or not isinstance(entries, Mapping):
             raise FormatError(f"{source} must have the objects 'versions' and 'entries'")
+        keeps_integers = values.get("keeps_integers")
+        if not isinstance(keeps_integers, bool):
+            raise FormatError(f"{source} must say in 'keeps_integers' true or false, got {keeps_integers!r}")
         overhead = _number(values.get("call_overhead_ms"), "call_overhead_ms", source)
         read = {str(key): _read_entry(str(key), entry, source) for key, entry in entries.items()}
         return cls(
-            **texts, versions={str(k): str(v) for k, v in versions.items()}, call_overhead_ms=overhead, entries=read
+            **{name: str(text) for name, text in texts.items()},
+            versions={str(k): str(v) for k, v in versions.items()},
+            keeps_integers=keeps_integers,
+            call_overhead_ms=overhead,
+            entries=read,
         )
 
 

@@ -1,13 +1,15 @@
 """Timing on machines that other programs share: interleaved, repeated, robust against outliers."""
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Timing", "paired_ratio", "summarise", "time_alternating"]
+__all__ = ["Timing", "one_processor", "paired_ratio", "summarise", "time_alternating"]
 
 Call = Callable[[], object]
 
@@ -84,3 +86,21 @@ def paired_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64
         denominator: Milliseconds, shape (rounds,).
     """
     return float(np.median(numerator / denominator))
+
+
+@contextmanager
+def one_processor(threads: int) -> Iterator[None]:
+    """Keep a single-threaded engine from being moved between processors while it is timed.
+
+    Args:
+        threads: Threads of the engine; with more than one, nothing is pinned.
+    """
+    if threads != 1 or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)

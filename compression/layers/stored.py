@@ -55,6 +55,14 @@ class _StoredLinear(CompressedLayer):
         """Shape (..., in_features) to (..., out_features)."""
         return functional.linear(inputs, self.weight, self.bias)
 
+    @torch.no_grad()
+    def dense(self) -> nn.Linear:
+        """The linear layer that engines execute."""
+        layer = nn.Linear(self.in_features, self.out_features)
+        layer.weight.copy_(self.weight)
+        layer.bias.copy_(self.bias)
+        return layer.requires_grad_(False)
+
     def op_specs(self, input_shape: Shape) -> tuple[OpSpec, ...]:
         return (OpSpec("linear", input_shape, (*input_shape[:-1], self.out_features), bias=True),)
 

@@ -1,6 +1,7 @@
 """PyTorch in inference mode as an engine."""
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...graph.describe import ACTIVATIONS
-from ...graph.layers import Realisable
+from ...graph.layers import executable
 from ...graph.opspec import FLOAT_BITS, OpSpec
 from ...kernels.integer import IntegerConv2d, IntegerLinear
 
@@ -39,9 +40,9 @@ class PyTorchRuntime:
         module, inputs = single_operator(spec)
         return self._call(module, inputs)
 
-    def network(self, module: nn.Module, example_input: Tensor, onnx_file: Path | None = None) -> "_TorchNetwork":
+    def network(self, module: nn.Module, example_input: Tensor, onnx_file: Path | None = None) -> "_TorchNetwork":  # noqa: ARG002
         """The network itself, its simulated integer layers replaced by real ones."""
-        return _TorchNetwork(realise(module), example_input, self)
+        return _TorchNetwork(executable(_channels_last(module)), example_input, self)
 
     def call_overhead(self) -> tuple[Call, Call, int]:
         """Identity modules: their number decides nothing but the overhead of calling modules."""
@@ -73,7 +74,7 @@ class PyTorchRuntime:
 class _TorchNetwork:
     def __init__(self, module: nn.Module, example_input: Tensor, runtime: PyTorchRuntime) -> None:
         self._module = module
-        self._example = example_input
+        self._example = _laid_out(example_input)
         self._runtime = runtime
 
     def __call__(self) -> object:
@@ -85,20 +86,9 @@ class _TorchNetwork:
         return result
 
 
-def realise(module: nn.Module) -> nn.Module:
-    """A copy of a network in which layers that simulate integers are replaced by those that compute with them."""
-    if isinstance(module, Realisable):
-        return module.realised()
-    twin = _shallow_copy(module)
-    for name, child in module.named_children():
-        twin.__dict__["_modules"][name] = realise(child)
-    return twin
-
-
-def _shallow_copy(module: nn.Module) -> nn.Module:
-    twin = module.__class__.__new__(module.__class__)
-    twin.__dict__ = {**module.__dict__, "_modules": dict(module.__dict__["_modules"])}
-    return twin
+def _channels_last(module: nn.Module) -> nn.Module:
+    """A copy laid out as oneDNN's kernels read it, so that no call converts weights."""
+    return copy.deepcopy(module).to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
 
 class _Sum(nn.Module):
@@ -182,7 +172,11 @@ def single_operator(spec: OpSpec) -> tuple[nn.Module, tuple[Tensor, ...]]:
     module = _BUILDERS.get(spec.kind, lambda _: _Product())(spec)
     if spec.activation and spec.kind != "activation":
         module = nn.Sequential(module, _activation(spec))
-    return module.eval().requires_grad_(False), inputs
+    return _channels_last(module.eval().requires_grad_(False)), tuple(map(_laid_out, inputs))
+
+
+def _laid_out(inputs: Tensor) -> Tensor:
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
 
 def _input_shapes(spec: OpSpec) -> list[tuple[int, ...]]:

@@ -1,5 +1,6 @@
 """What an engine must offer: single operators to time, and whole networks to run."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from ...errors import EspalierError
 from ...graph.opspec import OpSpec
 
-__all__ = ["Executable", "Runtime", "make_runtime"]
+__all__ = ["Executable", "Runtime", "make_runtime", "missing_modules"]
 
 Call = Callable[[], object]
 
@@ -51,6 +52,11 @@ class Runtime(Protocol):
         """A call of one trivial operator, one of several, and how many more the second has."""
 
 
+def missing_modules(*names: str) -> list[str]:
+    """Those of the modules `names` that are not installed."""
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
 def make_runtime(name: str, threads: int) -> Runtime:
     """The engine of that name.
 
@@ -64,11 +70,15 @@ def make_runtime(name: str, threads: int) -> Runtime:
     if threads < 1:
         raise EspalierError(f"device.threads must be at least 1, got {threads}")
     if name == "torch":
-        from .pytorch import PyTorchRuntime
+        from .pytorch import PyTorchRuntime  # noqa: PLC0415  # engines are optional
 
         return PyTorchRuntime(threads)
     if name == "onnxruntime":
-        from .onnx_runtime import OnnxRuntime
+        if missing := missing_modules("onnx", "onnxruntime", "onnxscript"):
+            raise EspalierError(
+                f"runtime 'onnxruntime' needs {', '.join(missing)}: pip install 'espalier[export]', or runtime=torch"
+            )
+        from .onnx_runtime import OnnxRuntime  # noqa: PLC0415  # engines are optional
 
         return OnnxRuntime(threads)
     raise EspalierError(f"unknown runtime {name!r}; known: onnxruntime, torch")
