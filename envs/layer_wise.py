@@ -1,0 +1,79 @@
+"""The walk as a Gymnasium environment: one discrete choice per step."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from ..evaluation.archive import Evaluation
+from .observation import LIMIT, Observer, SiteView, Vector
+from .problem import Problem
+from .walk import Walk, open_positions
+
+__all__ = ["LayerWiseEnv", "episode_info"]
+
+
+def episode_info(evaluation: Evaluation) -> dict[str, Any]:
+    """What the last step of an episode says beside the reward: the metrics vector and the plan."""
+    return {
+        "metrics": evaluation.metrics.to_dict(),
+        "plan": evaluation.plan.to_dict(),
+        "feasible": evaluation.feasible,
+        "evaluation": evaluation.index,
+    }
+
+
+class LayerWiseEnv(gymnasium.Env[Vector, np.int64]):
+    """`espalier/LayerWise-v0`: an action is the index of a choice at the site whose turn it is.
+
+    Rewards are 0 until the last site, then the plan's. An action that is closed counts as the nearest open one and is
+    reported in `info["invalid_action"]`. There is no randomness: a seed changes nothing but the sampling of actions.
+
+    Args:
+        problem: The problem; it counts the evaluations.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012  # Gymnasium declares it so
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._positions = open_positions(problem)
+        self._observer = Observer(problem)
+        self._walk = Walk(problem, self._observer, self._positions)
+        self.observation_space = spaces.Box(-LIMIT, LIMIT, (Observer.size,), np.float32)
+        self.action_space = spaces.Discrete(problem.space.n_actions)
+
+    @property
+    def episode_length(self) -> int:
+        """Steps of an episode."""
+        return len(self._positions)
+
+    @property
+    def view(self) -> SiteView:
+        """What is known of the site whose turn it is."""
+        return self._walk.view
+
+    @override
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self._walk = Walk(self.problem, self._observer, self._positions)
+        return self._walk.observation(), {"site": self.problem.space.sites[self._walk.position].name}
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions are open now, shape (n_actions,); at least one is."""
+        masks = np.zeros(self.problem.space.n_actions, bool)
+        masks[: len(self._walk.mask)] = self._walk.mask
+        return masks
+
+    @override
+    def step(self, action: np.int64) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
+        site = self.problem.space.sites[self._walk.position].name
+        was_open = self._walk.choose(int(action))
+        info: dict[str, Any] = {"site": site, "invalid_action": not was_open}
+        if not self._walk.is_over:
+            return self._walk.observation(), 0.0, False, False, info
+        evaluation = self.problem.evaluate_walk(self._walk.indices)
+        return self._walk.observation(), evaluation.reward, True, False, info | episode_info(evaluation)

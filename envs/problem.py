@@ -1,0 +1,154 @@
+"""What is to be solved: a space of plans, how they are judged, and how many may be evaluated."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from ..compression.bank import Bank
+from ..compression.plan import Plan
+from ..errors import DemandError
+from ..evaluation.archive import Archive, Evaluation
+from ..evaluation.demand import Demand
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.metrics import Metrics
+from ..hw_models.cost import HardwareModel
+from .rewards.reward import Reward
+
+__all__ = ["BudgetExhausted", "Callback", "Problem"]
+
+#: Called with each new evaluation, in order.
+Callback = Callable[[Evaluation], None]
+
+
+class BudgetExhausted(Exception):  # noqa: N818  # no error: it ends a search
+    """All evaluations of the budget were made."""
+
+
+class Problem:
+    """A search problem; the same for every searcher, which all count evaluations through it.
+
+    An evaluation is a plan that was not evaluated before: asking for one again is free. The plan that keeps everything
+    is evaluated first and counts like any other.
+
+    Args:
+        bank: The variants and their space.
+        evaluator: From plans to metrics.
+        reward: From metrics to one number.
+        demand: What the user wants.
+        device: What the observation says of the device.
+
+    Attributes:
+        space: The search space.
+        archive: Everything evaluated since `begin`.
+        baseline: Metrics of the original.
+    """
+
+    def __init__(self, bank: Bank, evaluator: Evaluator, reward: Reward, demand: Demand, device: HardwareModel) -> None:
+        self.bank = bank
+        self.space = bank.space
+        self.evaluator = evaluator
+        self.reward = reward
+        self.demand = demand
+        self.device_features = device.features()
+        self.archive = Archive()
+        self.budget: int | None = None
+        self._callback: Callback | None = None
+        self.baseline: Metrics = evaluator.evaluate([self.space.keep_plan])[0].metrics
+
+    def begin(self, budget: int | None = None, callback: Callback | None = None) -> None:
+        """Empty the archive and evaluate the plan that keeps everything.
+
+        Args:
+            budget: How many plans may be evaluated; None for no limit.
+            callback: Told of each evaluation.
+        """
+        self.archive = Archive()
+        self.budget = budget
+        self._callback = callback
+        self.evaluate(self.space.keep_plan)
+
+    @property
+    def remaining(self) -> float:
+        """Evaluations that are left; infinity without a budget."""
+        return float("inf") if self.budget is None else self.budget - len(self.archive)
+
+    def is_known(self, plan: Plan) -> bool:
+        """Whether asking for the plan would be free."""
+        return plan in self.archive
+
+    def evaluate(self, plan: Plan) -> Evaluation:
+        """The evaluation of a plan.
+
+        Raises:
+            BudgetExhausted: It would be a new one, and the budget is spent.
+        """
+        known = self.archive.get(plan)
+        if known is not None:
+            return known
+        if self.remaining <= 0:
+            raise BudgetExhausted
+        answer = self.evaluator.evaluate([plan])[0]
+        metrics = answer.metrics
+        evaluation = Evaluation(
+            index=len(self.archive),
+            plan=plan,
+            metrics=metrics,
+            reward=self.judge(metrics),
+            feasible=self.demand.is_met(metrics, self.baseline),
+            seconds=answer.seconds,
+            repeated=answer.repeated,
+        )
+        self.archive.add(evaluation)
+        if self._callback is not None:
+            self._callback(evaluation)
+        return evaluation
+
+    def evaluate_walk(self, indices: Sequence[int]) -> Evaluation:
+        """The evaluation of a walk; see `evaluate`."""
+        return self.evaluate(self.space.plan(indices))
+
+    def judge(self, metrics: Metrics) -> float:
+        """The reward of metrics."""
+        return self.reward(metrics, self.baseline, self.demand)
+
+    def costs(self, indices: Sequence[int]) -> Metrics:
+        """Exact costs of a walk, without an evaluation; the accuracy is nan."""
+        return self.evaluator.costs(self.space.plan(indices))
+
+    def errors(self, indices: Sequence[int]) -> list[float]:
+        """Relative output error of the choice at each site of a walk, 0 for keep."""
+        plan = self.space.plan(indices)
+        return [self.bank.error(site, self.space.state(site, plan), plan[site.name]) for site in self.space.sites]
+
+    def check_feasible(self, samples: int = 2000, seed: int = 0) -> None:
+        """Refuse budgets that no plan can meet.
+
+        For each budget the cheapest plan is looked for: site by site the cheapest choice, then random walks.
+
+        Raises:
+            DemandError: A budget lies below the cheapest plan found.
+        """
+        budgets = self.demand.budgets
+        lowest = self._lowest_costs(budgets, samples, seed) if budgets else {}
+        for name, budget in budgets.items():
+            if lowest[name] > budget:
+                raise DemandError(
+                    f"demand.{name}={budget:g} cannot be met: the least that a plan of this space reaches is "
+                    f"{lowest[name]:.4g} (the original has {self.baseline.cost(name):.4g})"
+                )
+
+    def _lowest_costs(self, budgets: Mapping[str, float], samples: int, seed: int) -> dict[str, float]:
+        lowest = {name: self.baseline.cost(name) for name in budgets}
+        rng = np.random.default_rng(seed)
+        for name, budget in budgets.items():
+            walk = [0] * len(self.space.sites)
+            for _ in range(2):  # a site's best choice depends on its neighbours', so go round twice
+                for position, choices in enumerate(self.space.choices):
+                    tried = [[*walk[:position], i, *walk[position + 1 :]] for i in range(len(choices))]
+                    walk = min(tried, key=lambda indices: self.costs(indices).cost(name))
+            lowest[name] = min(lowest[name], self.costs(walk).cost(name))
+            for _ in range(samples):
+                if lowest[name] <= budget:
+                    break
+                lowest[name] = min(lowest[name], self.costs(self.space.random(rng)).cost(name))
+        return lowest
