@@ -1,5 +1,6 @@
 """The walk as a Gymnasium environment: one discrete choice per step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -61,6 +62,10 @@ class LayerWiseEnv(gymnasium.Env[Vector, np.int64]):
         super().reset(seed=seed, options=options)
         self._walk = Walk(self.problem, self._observer, self._positions)
         return self._walk.observation(), {"site": self.problem.space.sites[self._walk.position].name}
+
+    def actions(self, walk: Sequence[int]) -> list[int]:
+        """The actions of an episode that makes the choices of `walk`, one per step."""
+        return [walk[position] for position in self._positions]
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions are open now, shape (n_actions,); at least one is."""

@@ -1,6 +1,6 @@
 """What is to be solved: a space of plans, how they are judged, and how many may be evaluated."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -16,12 +16,30 @@ from .rewards.reward import Reward
 
 __all__ = ["BudgetExhausted", "Callback", "Problem"]
 
-#: Called with each new evaluation, in order.
-Callback = Callable[[Evaluation], None]
+#: Answers without an evaluation, one after the other, after which a search is taken to have run dry.
+_PATIENCE = 3000
 
 
 class BudgetExhausted(Exception):  # noqa: N818  # no error: it ends a search
     """All evaluations of the budget were made."""
+
+
+class Callback:
+    """Told what happens during a search; a subclass overrides what it wants to know."""
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """A plan was evaluated.
+
+        Args:
+            evaluation: In order of `index`.
+        """
+
+    def trained(self, metrics: Mapping[str, float]) -> None:
+        """An agent learnt.
+
+        Args:
+            metrics: What it says of its training, by name.
+        """
 
 
 class Problem:
@@ -53,6 +71,7 @@ class Problem:
         self.archive = Archive()
         self.budget: int | None = None
         self._callback: Callback | None = None
+        self._answers = 0
         self.baseline: Metrics = evaluator.evaluate([self.space.keep_plan])[0].metrics
 
     def begin(self, budget: int | None = None, callback: Callback | None = None) -> None:
@@ -80,11 +99,16 @@ class Problem:
         """The evaluation of a plan.
 
         Raises:
-            BudgetExhausted: It would be a new one, and the budget is spent.
+            BudgetExhausted: It would be a new one and the budget is spent, or the search goes on proposing plans that
+                are known.
         """
         known = self.archive.get(plan)
         if known is not None:
+            self._answers += 1
+            if self.budget is not None and self._answers > _PATIENCE:
+                raise BudgetExhausted
             return known
+        self._answers = 0
         if self.remaining <= 0:
             raise BudgetExhausted
         answer = self.evaluator.evaluate([plan])[0]
@@ -100,7 +124,7 @@ class Problem:
         )
         self.archive.add(evaluation)
         if self._callback is not None:
-            self._callback(evaluation)
+            self._callback.evaluated(evaluation)
         return evaluation
 
     def evaluate_walk(self, indices: Sequence[int]) -> Evaluation:
