@@ -1,0 +1,183 @@
+"""Refitting a finished plan: layer after layer, each on the inputs that the compressed layers before it really give.
+
+A variant of the bank is fitted to the original's inputs. In a plan it gets the outputs of other variants instead, and
+their errors add up. Here each layer is solved again for the original's outputs as targets and the compressed network's
+activations as inputs (as for pruned channels in He et al. 2017, arXiv 1707.06168, eq. 3, applied to every technique),
+in one pass over calibration images and without a gradient step.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .assembly import assemble, structural_copy
+from .bank import Bank
+from .calibration import Calibration, Moments, eight_bit_range, input_vectors
+from .choice import KEEP, Choice
+from .fitting import shrunk_covariance, solve_right
+from .plan import Plan
+from .site import Site
+from .technique import weight_matrix
+
+__all__ = ["refit"]
+
+#: Images whose patches are unfolded at a time.
+_CHUNK = 16
+_SAMPLE = 65536
+
+
+@torch.no_grad()
+def refit(
+    model: nn.Module, plan: Plan, bank: Bank, inputs: Tensor, advance: Callable[[], object] = lambda: None
+) -> nn.Module:
+    """The network of a plan with every layer after the first change solved again.
+
+    Args:
+        model: The original network in evaluation mode.
+        plan: A plan of the bank's space.
+        bank: The variants, which are left as they are.
+        inputs: Calibration inputs of the network, shape (images, C, H, W).
+        advance: Called after each layer.
+
+    Returns:
+        The network with its batch-norms as they were; the relative recalibration comes after.
+    """
+    sites = _sites_to_refit(plan, bank)
+    targets = _site_outputs(model, sites, inputs)
+    network = assemble(model, plan, bank)
+    refitters: dict[str, _Refitter] = {}
+    for site in sites:
+        path = site.layers[-1]
+        refitters[path] = _Refitter(model, plan, bank, site, targets[site.name], advance)
+        network.set_submodule(path, refitters[path])
+    network(inputs)
+    finished = structural_copy(network)
+    for path, refitter in refitters.items():
+        finished.set_submodule(path, refitter.refitted)
+    return finished
+
+
+def _sites_to_refit(plan: Plan, bank: Bank) -> list[Site]:
+    """Sites whose inputs a plan changes; depthwise convolutions have no fit to repeat."""
+    affected: list[Site] = []
+    changed = False
+    inside_head: tuple[str, ...] = ()
+    for site in bank.space.sites:
+        is_replaced = site.name in inside_head and site.kind != "head"
+        if site.kind == "head" and plan[site.name] != KEEP:
+            inside_head = site.layers
+        is_kept_head = site.kind == "head" and plan[site.name] == KEEP
+        if changed and site.groups == 1 and not is_replaced and not is_kept_head:
+            affected.append(site)
+        changed = changed or plan[site.name] != KEEP
+    return affected
+
+
+def _site_outputs(model: nn.Module, sites: list[Site], inputs: Tensor) -> dict[str, Tensor]:
+    """What each site's layer gives in the original network."""
+    outputs: dict[str, Tensor] = {}
+
+    def recorder(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def record(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+            outputs[name] = output
+
+        return record
+
+    hooks = [model.get_submodule(site.layers[-1]).register_forward_hook(recorder(site.name)) for site in sites]
+    try:
+        model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return outputs
+
+
+class _Refitter(nn.Module):
+    """Stands in for a layer: solves it for the inputs it gets, then computes with the result."""
+
+    refitted: nn.Module
+
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        bank: Bank,
+        site: Site,
+        targets: Tensor,
+        advance: Callable[[], object],
+    ) -> None:
+        super().__init__()
+        space = bank.space
+        state = space.state(site, plan)
+        self._choice: Choice = plan[site.name]
+        self._technique = space.techniques.get(self._choice.technique)
+        self._site = space.narrowed_site(site, state)
+        untouched = bank.variants.get((site.name, state, KEEP)) if site.kind != "head" else None
+        # Held in a tuple so that it does not become a part of the network.
+        self._layer = (untouched.module if untouched else model.get_submodule(site.layers[-1]),)
+        self._kept = bank.kept.get((site.name, self._choice))
+        self._targets = targets
+        self._advance = advance
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        calibration, moments = self._calibrate(inputs)
+        layer = self._layer[0] if self._site.kind == "head" else self._solved(calibration, moments)
+        if self._choice == KEEP or self._technique is None:
+            self.refitted = layer
+        else:
+            self.refitted = self._technique.build(layer, self._site, self._choice, calibration)
+        self.refitted = self.refitted.eval().requires_grad_(False)
+        self._advance()
+        outputs: Tensor = self.refitted(inputs)
+        return outputs
+
+    def _calibrate(self, inputs: Tensor) -> tuple[Calibration, Moments]:
+        """Statistics of the inputs, and their moments with the targets."""
+        own, cross = Moments(), Moments()
+        for part, target in zip(inputs.split(_CHUNK), self._targets.split(_CHUNK), strict=True):
+            vectors = input_vectors(self._site, part)
+            own.update(vectors, vectors)
+            cross.update(target.movedim(1, -1).reshape(-1, target.shape[1]), vectors)
+        flat = inputs.flatten()
+        low, high = eight_bit_range(flat[:: max(1, flat.numel() // _SAMPLE)])
+        calibration = Calibration(
+            shrunk_covariance(own.covariance, own.count),
+            own.means[0],
+            low,
+            high,
+            output_covariance=cross.covariance if self._site.kind == "head" else None,
+            output_mean=cross.means[0] if self._site.kind == "head" else None,
+            channel_order=self._channel_order(),
+        )
+        return calibration, cross
+
+    def _channel_order(self) -> Tensor | None:
+        if self._kept is None:
+            return None
+        others = torch.ones(self._site.out_channels, dtype=torch.bool)
+        others[self._kept] = False
+        return torch.cat([self._kept, others.nonzero().squeeze(1)])
+
+    def _solved(self, calibration: Calibration, cross: Moments) -> nn.Module:
+        """The layer whose outputs on these inputs come closest to the original's.
+
+        W_t = W + (Cov(y, x) - W Cov(x)) (Cov(x) + shrinkage)^-1 stays at the bank's W where the data say nothing.
+        """
+        base = self._layer[0]
+        weight = weight_matrix(base)
+        covariance = calibration.covariance
+        residual = cross.covariance - weight @ covariance
+        solved = weight + solve_right(residual, covariance)
+        output_mean, input_mean = cross.means
+        layer = self._fresh_layer()
+        layer.weight.copy_(solved.view_as(layer.weight))
+        assert layer.bias is not None
+        layer.bias.copy_(output_mean - solved @ input_mean)
+        return layer
+
+    def _fresh_layer(self) -> nn.Conv2d | nn.Linear:
+        site = self._site
+        if site.geometry is None:
+            return nn.Linear(site.in_channels, site.out_channels)
+        return site.geometry.layer(site.in_channels, site.out_channels, bias=True)

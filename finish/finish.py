@@ -1,0 +1,254 @@
+"""The end of a search: refit, fine-tune, write, verify, measure, and only then look at the test split."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..compression.assembly import fold_batch_norms
+from ..compression.bank import Bank
+from ..compression.plan import Plan
+from ..compression.storage import save_network, serialise_network
+from ..compression.survey import Survey
+from ..evaluation.archive import Evaluation
+from ..evaluation.demand import Demand
+from ..evaluation.metrics import COSTS, Metrics
+from ..graph.layers import executable
+from ..hw_models.cost import Estimate, HardwareModel
+from ..hw_models.runtimes.runtime import make_runtime, missing_modules
+from ..progress import console, step
+from ..tasks.accuracy import accuracy
+from ..tasks.distillation import DistillationReport, distil
+from ..tasks.task import Task
+from .measurement import LiveLatency, measure_latency
+from .output_grids import with_output_grids
+from .recipe import FinishRecipe
+from .refitting import Candidate, refitted_candidates
+from .verification import onnx_error, verify_file
+
+__all__ = ["Finished", "Finisher"]
+
+_VERIFIED_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run delivers.
+
+    Attributes:
+        plan: The winner.
+        original: Metrics of the original; accuracy on the test split.
+        searched: Metrics as the search saw the winner; accuracy on the search split.
+        final: Metrics of what was written; accuracy on the test split.
+        accuracies: "original", "searched" and "final" -> the accuracy with its standard deviation and split.
+        search_accuracies: "original", "refitted" and "final" -> accuracy on the search split.
+        latency_ratio: Original over final, from neighbouring samples where it was measured.
+        distillation: What fine-tuning gave.
+        onnx_max_abs_error: Largest difference of outputs between ONNX Runtime and PyTorch; None without ONNX.
+    """
+
+    plan: Plan
+    original: Metrics
+    searched: Metrics
+    final: Metrics
+    accuracies: dict[str, Estimate]
+    search_accuracies: dict[str, float]
+    latency_ratio: float
+    distillation: DistillationReport
+    onnx_max_abs_error: float | None
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """For each cost, how many times less than the original."""
+        return self.final.ratios(self.original) | {"latency_ms": self.latency_ratio}
+
+    @property
+    def accuracy_drop_points(self) -> float:
+        """Percentage points of test accuracy that were lost."""
+        return 100 * (self.original.accuracy - self.final.accuracy)
+
+    @property
+    def prediction_error_percent(self) -> float | None:
+        """How far the predicted latency was from the measured one; None where nothing was measured."""
+        if self.final.latency_ms.kind != "measured":
+            return None
+        return 100 * (self.searched.latency_ms.value / self.final.latency_ms.value - 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The part of `summary.json` that speaks of the networks."""
+        described = {
+            name: {"accuracy": self.accuracies[name].to_dict(), **_costs(metrics)}
+            for name, metrics in (("original", self.original), ("searched", self.searched), ("final", self.final))
+        }
+        short = {name: name.removesuffix("_ms").removesuffix("_mj").removesuffix("_bytes") for name in COSTS}
+        return {
+            **described,
+            "ratios": {short[name]: ratio for name, ratio in self.ratios.items()},
+            "accuracy_drop_points": self.accuracy_drop_points,
+            "prediction_error_percent": self.prediction_error_percent,
+            "search_accuracy": self.search_accuracies,
+            "fine_tuning": vars(self.distillation),
+            "onnx_max_abs_error": self.onnx_max_abs_error,
+        }
+
+
+def _costs(metrics: Metrics) -> dict[str, Any]:
+    return {name: value for name, value in metrics.to_dict().items() if name != "accuracy"}
+
+
+class Finisher:
+    """Turns the best plans of a search into files.
+
+    Args:
+        task: The original network and its data.
+        survey: Its search space.
+        bank: The variants.
+        device: Measures the result where it is this machine.
+        demand: What the user wants.
+        judge: The reward of metrics.
+        recipe: How to finish.
+        seed: Of the fine-tuning.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        survey: Survey,
+        bank: Bank,
+        device: HardwareModel,
+        demand: Demand,
+        judge: Callable[[Metrics], float],
+        recipe: FinishRecipe,
+        *,
+        seed: int,
+    ) -> None:
+        self._task = task
+        self._survey = survey
+        self._bank = bank
+        self._device = device
+        self._demand = demand
+        self._judge = judge
+        self._recipe = recipe
+        self._seed = seed
+
+    def finish(self, evaluations: Sequence[Evaluation], baseline: Metrics, folder: Path) -> Finished:
+        """Refit, fine-tune, write `plan.json`, `model.safetensors` and `model.onnx`, verify and measure.
+
+        Args:
+            evaluations: The best of the search, the best first.
+            baseline: Metrics of the original as the search saw them.
+            folder: Where to write.
+        """
+        task, recipe = self._task, self._recipe
+        chosen = evaluations[: recipe.candidates]
+        candidates = refitted_candidates(task, self._survey, self._bank, chosen, recipe.refit_images)
+        winner = max(candidates, key=lambda candidate: self._rank(candidate, baseline))
+        network, report = self._fine_tuned(winner)
+        network = self._with_grids(network)
+        original = fold_batch_norms(task.model, self._survey.batch_norm_pairs)
+        storage_bytes = self._write(network, winner.evaluation.plan, folder)
+        error = self._export(network, folder / "model.onnx")
+        latency = self._measure(original, network, folder / "model.onnx" if error is not None else None)
+        search_accuracies = {
+            "original": baseline.accuracy,
+            "refitted": winner.accuracy,
+            "final": accuracy(executable(network), task.search),
+        }
+        metrics = self._metrics(winner, baseline, latency, original, storage_bytes)
+        accuracies = self._test_accuracies(original, network, winner.evaluation.metrics.accuracy)
+        return Finished(
+            plan=winner.evaluation.plan,
+            original=replace(metrics[0], accuracy=accuracies["original"].value),
+            searched=winner.evaluation.metrics,
+            final=replace(metrics[1], accuracy=accuracies["final"].value),
+            accuracies=accuracies,
+            search_accuracies=search_accuracies,
+            latency_ratio=latency.ratio if latency else metrics[1].ratios(metrics[0])["latency_ms"],
+            distillation=report,
+            onnx_max_abs_error=error,
+        )
+
+    def _rank(self, candidate: Candidate, baseline: Metrics) -> tuple[bool, float]:
+        metrics = replace(candidate.evaluation.metrics, accuracy=candidate.accuracy)
+        return self._demand.is_met(metrics, baseline), self._judge(metrics)
+
+    def _fine_tuned(self, winner: Candidate) -> tuple[nn.Module, DistillationReport]:
+        student = copy.deepcopy(winner.network)
+        for parameter in student.parameters():
+            parameter.requires_grad_(True)
+        task = self._task
+        report = distil(student, task.model, task.fit, task.search, self._recipe.distillation, self._seed)
+        return student.requires_grad_(False).eval(), report
+
+    def _with_grids(self, network: nn.Module) -> nn.Module:
+        if not self._device.keeps_integers:
+            return network
+        inputs = self._task.calibrate.inputs(slice(0, self._recipe.refit_images))
+        return with_output_grids(network, self._survey.graph, self._survey.fusion, inputs)
+
+    def _write(self, network: nn.Module, plan: Plan, folder: Path) -> int:
+        plan.save(folder / "plan.json")
+        path = folder / "model.safetensors"
+        size = save_network(path, network, self._task.model)
+        verify_file(path, network, self._task.model, self._verified_inputs)
+        return size
+
+    @property
+    def _verified_inputs(self) -> torch.Tensor:
+        return self._task.calibrate.inputs(slice(0, _VERIFIED_IMAGES))
+
+    def _export(self, network: nn.Module, path: Path) -> float | None:
+        if not self._recipe.onnx:
+            return None
+        if missing := missing_modules("onnx", "onnxruntime", "onnxscript"):
+            console.print(f"no ONNX file: {', '.join(missing)} missing, pip install 'espalier\\[export]'")
+            return None
+        from ..hw_models.runtimes.onnx_export import export_onnx  # noqa: PLC0415  # an optional dependency
+
+        with step("exporting to ONNX"):
+            export_onnx(network, self._task.example_input, path)
+            return onnx_error(make_runtime("onnxruntime", 1), path, network, self._verified_inputs)
+
+    def _measure(self, original: nn.Module, final: nn.Module, onnx_file: Path | None) -> LiveLatency | None:
+        runtime = self._device.runtime
+        if runtime is None:
+            return None
+        example = self._task.example_input
+        return measure_latency(runtime, original, final, example, self._recipe.rounds, onnx_file)
+
+    def _metrics(
+        self,
+        winner: Candidate,
+        baseline: Metrics,
+        latency: LiveLatency | None,
+        original: nn.Module,
+        storage_bytes: int,
+    ) -> tuple[Metrics, Metrics]:
+        """Metrics of the original and the result, what was measured in the place of what was modelled."""
+        original_bytes = len(serialise_network(original, self._task.model))
+        before = replace(baseline, storage_bytes=_file_size(original_bytes))
+        after = replace(winner.evaluation.metrics, storage_bytes=_file_size(storage_bytes))
+        if latency is None:
+            return before, after
+        return replace(before, latency_ms=latency.original), replace(after, latency_ms=latency.final)
+
+    def _test_accuracies(self, original: nn.Module, final: nn.Module, searched: float) -> dict[str, Estimate]:
+        test = self._task.open_test_split()
+        return {
+            "original": _share(accuracy(original, test), len(test), "test"),
+            "searched": _share(searched, len(self._task.search), "search"),
+            "final": _share(accuracy(executable(final), test), len(test), "test"),
+        }
+
+
+def _file_size(size: int) -> Estimate:
+    return Estimate(size, 0.0, "measured", "bytes of the safetensors file")
+
+
+def _share(value: float, images: int, split: str) -> Estimate:
+    """An accuracy with the standard deviation of a share of that many images."""
+    return Estimate(value, (value * (1 - value) / images) ** 0.5, "measured", f"{split} split, {images} images")

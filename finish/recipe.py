@@ -1,0 +1,31 @@
+"""What happens to the best plans of a search."""
+
+from dataclasses import dataclass, field
+
+from ..errors import EspalierError
+from ..tasks.distillation import DistillationRecipe
+
+__all__ = ["FinishRecipe"]
+
+
+@dataclass(frozen=True)
+class FinishRecipe:
+    """How a search ends.
+
+    Attributes:
+        candidates: How many of the best plans are refitted.
+        refit_images: Calibration images of a refit, at most.
+        distillation: Fine-tuning of the winner.
+        rounds: Samples of the live measurement, each of the original and of the result in turn.
+        onnx: Whether to export ONNX too.
+    """
+
+    candidates: int = 3
+    refit_images: int = 256
+    distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
+    rounds: int = 200
+    onnx: bool = True
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1 or self.rounds < 1 or self.refit_images < 1:
+            raise EspalierError("finish.candidates, finish.refit_images and finish.rounds must be at least 1")
