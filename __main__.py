@@ -1,1 +1,6 @@
-"""`python -m espalier` is the console command."""
+"""`python -m espalier`."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..compression.assembly import assemble, fold_batch_norms
 from ..compression.bank import Bank
+from ..compression.choice import KEEP
 from ..compression.plan import Plan
 from ..compression.realised import Realiser, count_parameters, count_storage_bytes
 from ..compression.survey import Survey
@@ -67,6 +68,9 @@ class LocalEvaluator:
         device: Hardware model.
         store: Remembers accuracies between runs; None forgets them.
         recalibration_images: Images of the calibrate split that batch-norm statistics are adapted on.
+
+    Attributes:
+        device: The hardware model.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class LocalEvaluator:
         self._task = task
         self._survey = survey
         self._bank = bank
-        self._device = device
+        self.device = device
         self._store = store
         self._recalibration_images = recalibration_images
         self._realiser = Realiser(survey.graph, survey.fusion, bank)
@@ -90,7 +94,7 @@ class LocalEvaluator:
     def prepare(self) -> None:
         """Make the device ready for every operator that a plan can lead to."""
         plans = self._realiser.covering_plans()
-        self._device.prepare(spec for plan in plans for o in self._operators(plan) for spec in o.specs)
+        self.device.prepare(spec for plan in plans for o in self._operators(plan) for spec in o.specs)
 
     @cached_property
     def _recalibration(self) -> RelativeRecalibration:
@@ -142,13 +146,33 @@ class LocalEvaluator:
             self._costs[plan.hash] = self._count(plan)
         return self._costs[plan.hash]
 
+    def layer_costs(self, plan: Plan) -> dict[str, dict[str, float]]:
+        """What each site costs under a plan: its `latency_ms` on the device and its `parameters`.
+
+        The linear layers of a replaced head cost nothing; the head stands for them.
+        """
+        overhead_ms = self.device.cost([]).latency_ms.value
+        costs = {site.name: {"latency_ms": 0.0, "parameters": 0.0} for site in self._bank.space.sites}
+        head = next((site for site in self._bank.space.sites if site.kind == "head"), None)
+        has_head = head is not None and plan[head.name] != KEEP
+        for operator in self._operators(plan):
+            name = head.name if head and has_head and operator.module in head.layers else operator.module
+            if name in costs:
+                costs[name]["latency_ms"] += self.device.cost(operator.specs).latency_ms.value - overhead_ms
+                costs[name]["parameters"] += sum(spec.parameters for spec in operator.specs)
+        for site in self._bank.space.sites:
+            variant = self._bank.variant(site, plan)
+            if variant is not None and costs[site.name]["parameters"]:
+                costs[site.name]["parameters"] = variant.parameters  # pruned weights do not count
+        return costs
+
     def _operators(self, plan: Plan) -> tuple[Operator, ...]:
-        return with_conversions(self._realiser.operators(plan), self._device.keeps_integers)
+        return with_conversions(self._realiser.operators(plan), self.device.keeps_integers)
 
     def _count(self, plan: Plan) -> Metrics:
         operators = self._operators(plan)
         specs = [spec for operator in operators for spec in operator.specs]
-        cost = self._device.cost(specs)
+        cost = self.device.cost(specs)
         network = assemble(self._task.model, plan, self._bank)
         pairs = self._survey.batch_norm_pairs
         graph = self._survey.graph

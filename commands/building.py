@@ -1,0 +1,109 @@
+"""From a composed configuration to the parts of a run."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..compression.technique import Technique
+from ..errors import EspalierError
+from ..evaluation.demand import Demand, Weights
+from ..hw_models.cost import HardwareModel
+from ..seeding import seed_everything
+from ..tasks.task import Task
+from .validation import check_node
+
+__all__ = ["build", "build_demand", "build_device", "build_task", "build_techniques", "resolved"]
+
+#: Nodes that describe something to be built.
+_NODES = ("data", "model", "augmentation", "task", "agent", "reward", "device", "evaluator", "finish", "tracker")
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values, every target checked.
+
+    Raises:
+        EspalierError: A value is missing or wrong.
+    """
+    try:
+        values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise EspalierError(_one_line(error)) from error
+    for name in _NODES:
+        check_node(name, values.get(name))
+    check_node("space.techniques", values["space"]["techniques"])
+    for name in ("seed", "budget"):
+        if values[name] < (1 if name == "budget" else 0):
+            raise EspalierError(f"{name} must be at least {1 if name == 'budget' else 0}, got {values[name]}")
+    return values  # type: ignore[no-any-return]
+
+
+def build(node: Mapping[str, Any], **objects: Any) -> Any:
+    """Build what a node describes.
+
+    Args:
+        node: Plain values with a `_target_`.
+        objects: Arguments that are objects already; Hydra would turn some of them into configurations.
+
+    Raises:
+        EspalierError: The target refuses its arguments.
+    """
+    try:
+        make: Callable[..., Any] = instantiate(dict(node), _partial_=True, _convert_="all")
+    except InstantiationException as error:
+        raise _cause(error) from error
+    try:
+        return make(**objects)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+            raise EspalierError(f"{node['_target_']}: {error}") from error
+        raise
+
+
+def _cause(error: InstantiationException) -> Exception:
+    """The user's error inside Hydra's, or Hydra's own in one line."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, EspalierError):
+            return inner
+        inner = inner.__cause__
+    return EspalierError(_one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def build_task(config: Mapping[str, Any]) -> Task:
+    """The network with its data, made from the task's own seed: searches of all seeds start from one network."""
+    seed_everything(int(config["task"].get("seed", 0)))
+    splits = build(config["data"])
+    model = build(config["model"])
+    task = build(config["task"], model=model, splits=splits)
+    if not isinstance(task, Task):
+        raise EspalierError(f"task._target_ must build a Task, got {type(task).__name__}")
+    return task
+
+
+def build_techniques(config: Mapping[str, Any]) -> dict[str, Technique]:
+    """The techniques of the space by their own names."""
+    techniques = [build(node) for node in config["space"]["techniques"].values() if node]
+    for technique in techniques:
+        if not isinstance(technique, Technique):
+            raise EspalierError(f"space.techniques must build techniques, got {type(technique).__name__}")
+    return {technique.name: technique for technique in techniques}
+
+
+def build_device(config: Mapping[str, Any]) -> HardwareModel:
+    """The device."""
+    device: HardwareModel = build(config["device"])
+    return device
+
+
+def build_demand(config: Mapping[str, Any]) -> Demand:
+    """Weights and budgets."""
+    values = dict(config["demand"])
+    return Demand(Weights(**values.pop("weights")), **values)

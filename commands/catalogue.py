@@ -1,0 +1,59 @@
+"""What there is to choose from: the YAML files of every group."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from ..errors import EspalierError
+
+__all__ = ["DEFAULTS", "options"]
+
+#: Group -> the option of `conf/config.yaml`; "" where there is none.
+DEFAULTS = {
+    "task": "digits_vgg",
+    "model": "vgg_small",
+    "data": "digits",
+    "device": "host",
+    "demand": "balanced",
+    "space": "all",
+    "technique": "",
+    "reward": "constrained",
+    "agent": "maskable_ppo_cloned",
+    "env": "layer_wise",
+    "evaluator": "local",
+    "finish": "refit_distil",
+    "tracker": "wandb",
+    "experiment": "",
+}
+
+
+def options(group: str, folders: Sequence[Path] = ()) -> dict[str, str]:
+    """The options of a group and what their files say of themselves in the first line.
+
+    Args:
+        group: A key of `DEFAULTS`.
+        folders: More folders of configurations.
+
+    Raises:
+        EspalierError: A folder does not exist.
+    """
+    found: dict[str, str] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise EspalierError(f"the configuration folder {folder} does not exist")
+    for root in (Path(str(files("espalier.conf"))), *folders):
+        for path in sorted((root / group).glob("*.yaml")):
+            found[path.stem] = _first_comment(path)
+    return found
+
+
+def _first_comment(path: Path) -> str:
+    """The comment at the head of a file, up to its first full stop."""
+    words: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @"):
+            words.append(line.lstrip("# ").strip())
+    text = " ".join(words)
+    return text.split(". ")[0].rstrip(".")

@@ -1,0 +1,101 @@
+"""Composing configurations with Hydra, and running jobs on them."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from ..errors import EspalierError
+from ..reports.journal import JOURNAL_FILE
+from .errors import USER_ERRORS, one_line
+from .schema import register_schema
+
+__all__ = ["chosen_names", "run_jobs"]
+
+_ERROR_FILE = "error.txt"
+_MADE_BEFORE_THE_SEARCH = {".hydra", "checkpoint", _ERROR_FILE}
+
+Job = Callable[[DictConfig, Path], object]
+
+
+def chosen_names() -> dict[str, str]:
+    """Group -> option that was chosen, inside a job."""
+    choices = HydraConfig.get().runtime.choices
+    return {str(group): str(option) for group, option in choices.items() if "/" not in str(group) and "@" not in group}
+
+
+def run_jobs(program: str, arguments: Sequence[str], job: Job) -> None:
+    """Run a job on the composed configuration, or in a multirun on each of them.
+
+    Args:
+        program: What Hydra calls the program in its messages.
+        arguments: Hydra's command line.
+        job: Takes a configuration and its output folder.
+
+    Raises:
+        EspalierError: A job ended with an error that the user can mend.
+    """
+    register_schema()
+    sys.argv = [program, *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    guarded = _GuardedJob(job)
+    hydra.main(version_base="1.3", config_path="pkg://espalier.conf", config_name="config")(guarded)()
+    if guarded.failure:
+        raise EspalierError(guarded.failure)
+    if guarded.sweep is not None:
+        _check_sweep(guarded.sweep)
+
+
+class _GuardedJob:
+    """Keeps a user's error from becoming a stack trace; in a sweep, from stopping the other jobs.
+
+    Attributes:
+        failure: What went wrong in a single job; "" while nothing has.
+        sweep: Folder of the sweep that this process took part in.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.failure = ""
+        self.sweep: Path | None = None
+        # Hydra names its jobs after the function.
+        self.__name__ = "espalier"
+        self.__module__ = job.__module__
+
+    def __call__(self, config: DictConfig) -> None:
+        settings = HydraConfig.get()
+        folder = Path(settings.runtime.output_dir)
+        is_sweep = settings.mode == RunMode.MULTIRUN
+        try:
+            self._job(config, folder)
+        except USER_ERRORS as error:
+            message = one_line(error)
+            if is_sweep:
+                sys.stderr.write(f"espalier: job {settings.job.num}: {message}\n")
+                (folder / _ERROR_FILE).write_text(message + "\n", encoding="utf-8")
+            else:
+                self.failure = message + _resume_hint(folder)
+        if is_sweep:
+            self.sweep = folder.parent
+
+
+def _resume_hint(folder: Path) -> str:
+    """How to go on, where there is something to go on with; a folder that holds nothing yet is taken away."""
+    if (folder / JOURNAL_FILE).exists():
+        return f" (what was evaluated is kept: espalier search resume={folder})"
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= _MADE_BEFORE_THE_SEARCH:
+        shutil.rmtree(folder, ignore_errors=True)
+    return ""
+
+
+def _check_sweep(folder: Path) -> None:
+    failed = sorted(folder.glob(f"*/{_ERROR_FILE}"))
+    if failed:
+        jobs = ", ".join(path.parent.name for path in failed)
+        raise EspalierError(f"{len(failed)} of the sweep's jobs failed ({jobs}); see {failed[0]}")

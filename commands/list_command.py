@@ -1,0 +1,60 @@
+"""`espalier list`: what there is to choose from."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import EspalierError
+from .catalogue import DEFAULTS, options
+
+__all__ = ["run"]
+
+_USAGE = """Show what there is to choose from.
+
+usage: espalier list [GROUP] [--config-dir FOLDER]
+
+groups: {groups}
+"""
+
+#: Plurals that people write.
+_GROUPS = {f"{name[:-1]}ies" if name.endswith("y") else f"{name}s": name for name in DEFAULTS} | {"data": "data"}
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Print the groups, or the options of one."""
+    words = list(arguments)
+    folders = _config_dirs(words)
+    if "-h" in words or "--help" in words:
+        sys.stdout.write(_USAGE.format(groups=", ".join(sorted(_GROUPS))))
+        return
+    if len(words) > 1:
+        raise EspalierError(f"espalier list takes one group, got {' '.join(words)}")
+    lines = _group_lines(words[0], folders) if words else _overview(folders)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _config_dirs(words: list[str]) -> list[Path]:
+    """Take the folders of `--config-dir FOLDER` out of the words."""
+    folders: list[Path] = []
+    while "--config-dir" in words:
+        place = words.index("--config-dir")
+        if place + 1 == len(words):
+            raise EspalierError("--config-dir needs a folder")
+        folders.append(Path(words[place + 1]))
+        del words[place : place + 2]
+    return folders
+
+
+def _overview(folders: Sequence[Path]) -> list[str]:
+    return [
+        f"{plural:<12} {', '.join(options(group, folders))}" for plural, group in _GROUPS.items() if group != "data"
+    ]
+
+
+def _group_lines(word: str, folders: Sequence[Path]) -> list[str]:
+    group = _GROUPS.get(word, word)
+    if group not in DEFAULTS:
+        raise EspalierError(f"unknown group {word!r}; known: {', '.join(sorted(_GROUPS))}")
+    found = options(group, folders)
+    width = max((len(name) for name in found), default=0) + 2
+    return [f"{name:<{width}}{text}" for name, text in found.items()]

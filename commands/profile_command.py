@@ -1,0 +1,66 @@
+"""`espalier profile`: the lookup table of this machine."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.table import Table
+
+from ..errors import EspalierError
+from ..hw_models.profiled_device import ProfiledDevice
+from ..hw_models.table import LookupTable
+from ..progress import console
+from .building import resolved
+from .hydra_app import run_jobs
+from .search import prepare
+
+__all__ = ["run"]
+
+_USAGE = """Time every operator that a search space can lead to, on this machine, and write the lookup table.
+
+usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
+
+  output=host.json               the file (default: tables/DEVICE-RUNTIME.json)
+  task=cifar10_resnet20          whose operators
+  device=host                    a device that is measured live
+  device.runtime=torch           engine: onnxruntime or torch
+  device.threads=1               threads of an inference
+  space.include='[layer3.*]'     only what these layers can become
+
+What was measured before is not measured again. Use the table anywhere: espalier search device=table device.table=FILE
+"""
+
+_SLOWEST = 5
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Profile as the command line says."""
+    if "-h" in arguments or "--help" in arguments:
+        sys.stdout.write(_USAGE)
+        return
+    outputs = [Path(word.removeprefix("output=")) for word in arguments if word.startswith("output=")]
+    others = [word for word in arguments if not word.startswith("output=")]
+    quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "tracker=none"]
+    run_jobs("espalier profile", [*others, *quiet], partial(_profile, outputs[0] if outputs else None))
+
+
+def _profile(output: Path | None, config: DictConfig, _: Path) -> None:
+    device = prepare(resolved(config)).evaluator.device
+    if not isinstance(device, ProfiledDevice):
+        raise EspalierError(f"device {device.name!r} is not measured on this machine; use device=host")
+    path = output or Path("tables") / f"{device.name}-{device.runtime.name}.json"
+    device.table.save(path)
+    console.print(_slowest(device.table))
+    console.print(f"{len(device.table.entries)} operators of {device.table.cpu}, {device.table.runtime}: {path}")
+
+
+def _slowest(table: LookupTable) -> Table:
+    shown = Table(title="slowest operators", title_justify="left")
+    for column in ("operator", "us", "std", "samples"):
+        shown.add_column(column, overflow="fold")
+    entries = sorted(table.entries.values(), key=lambda entry: -entry.mean)[:_SLOWEST]
+    for entry in entries:
+        shown.add_row(entry.spec.key, f"{1e3 * entry.mean:.1f}", f"{1e3 * entry.std:.2f}", str(entry.samples))
+    return shown

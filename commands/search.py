@@ -1,0 +1,214 @@
+"""`espalier search`: from a configuration to a run folder."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save
+
+from .. import __version__
+from ..agents.searcher import Searcher
+from ..compression.bank_builder import build_bank
+from ..compression.survey import Survey, survey
+from ..envs.problem import Problem
+from ..evaluation.archive import Archive
+from ..evaluation.evaluator import LocalEvaluator
+from ..evaluation.store import Store
+from ..files import cache_folder, write_bytes, write_json, write_text
+from ..finish.finish import Finished, Finisher
+from ..finish.loading import MODEL_FILE
+from ..hw_models.machine import cpu_model
+from ..progress import console, step
+from ..reports.figures import draw_layers, draw_learning, draw_pareto
+from ..reports.html import write_report
+from ..reports.journal import JOURNAL_FILE, Journal, read_journal
+from ..reports.summary import SUMMARY_FILE
+from ..reports.tables import summary_tables
+from ..reports.tracker import Callbacks, Tracker
+from ..reports.units import choice_text
+from ..seeding import seed_everything
+from ..tasks.task import Task
+from .building import build, build_demand, build_device, build_task, build_techniques, resolved
+from .live import LiveSearch
+
+__all__ = ["CONFIG_FILE", "TABLE_FILE", "Prepared", "prepare", "run_search"]
+
+CONFIG_FILE = "checkpoint/config.yaml"
+TABLE_FILE = "checkpoint/table.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that a search needs.
+
+    Attributes:
+        task: The network and its data.
+        survey: The search space.
+        evaluator: Knows the bank and the device.
+        problem: What to solve.
+    """
+
+    task: Task
+    survey: Survey
+    evaluator: LocalEvaluator
+    problem: Problem
+
+
+def prepare(config: Mapping[str, Any], folder: Path | None = None) -> Prepared:
+    """Train or load the network, open its space, build the bank, profile the device.
+
+    Args:
+        config: The composed configuration, of plain values.
+        folder: The run folder, which a copy of a live device's table goes to; None for no copy.
+    """
+    device = build_device(config)
+    demand = build_demand(config)
+    techniques = build_techniques(config)
+    task = build_task(config)
+    space = config["space"]
+    surveyed = survey(task.model, task.example_input, techniques, space["include"], space["exclude"])
+    cache = cache_folder()
+    bank = build_bank(task.model, surveyed.space, task.calibrate.inputs(), task.fingerprint, cache / "banks")
+    store = Store(cache / "evaluations.sqlite")
+    evaluator = build(config["evaluator"], task=task, survey=surveyed, bank=bank, device=device, store=store)
+    evaluator.prepare()
+    table = getattr(device, "table", None)
+    if folder is not None and table is not None:
+        table.save(folder / TABLE_FILE)
+    seed_everything(config["seed"])
+    problem = Problem(bank, evaluator, build(config["reward"]), demand, device)
+    problem.check_feasible()
+    return Prepared(task, surveyed, evaluator, problem)
+
+
+def run_search(config: DictConfig, folder: Path, names: Mapping[str, str]) -> dict[str, Any]:
+    """Search, finish and report.
+
+    Args:
+        config: The composed configuration.
+        folder: The run folder; what it holds already is gone on from.
+        names: Group -> option that was chosen, such as {"agent": "ppo"}.
+
+    Returns:
+        What `summary.json` holds.
+    """
+    started = time.perf_counter()
+    values = resolved(config)
+    searcher: Searcher = build(values["agent"])
+    tracker: Tracker = build(values["tracker"])
+    finish = build(values["finish"])
+    if (folder / TABLE_FILE).exists() and "table" in values["device"]:
+        values["device"]["table"] = str(folder / TABLE_FILE)
+    prepared = prepare(values, folder)
+    _write_checkpoint(config, values, folder, names)
+    tracker.started(values | {"choices": dict(names)}, folder)
+    failed = True
+    try:
+        archive, search_seconds = _search(prepared, searcher, tracker, values["budget"], folder)
+        _save_policy(searcher, folder)
+        problem = prepared.problem
+        finisher = Finisher(
+            prepared.task,
+            prepared.survey,
+            problem.bank,
+            prepared.evaluator.device,
+            problem.demand,
+            problem.judge,
+            finish,
+            seed=values["seed"],
+        )
+        finished = finisher.finish(archive.best(finish.candidates), problem.baseline, folder)
+        summary = _summary(prepared, finished, values, names)
+        summary |= {"evaluations": len(archive), "search_seconds": search_seconds}
+        summary["total_seconds"] = time.perf_counter() - started
+        _report(folder, summary, finished, config)
+        tracker.finished(summary, archive, folder)
+        failed = False
+    finally:
+        tracker.closed(failed)
+    console.print(summary_tables(summary, finished.plan.to_dict()))
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+    return summary
+
+
+def _write_checkpoint(config: DictConfig, values: Mapping[str, Any], folder: Path, names: Mapping[str, str]) -> None:
+    write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(config))
+    write_json(folder / "checkpoint/names.json", dict(names))
+    write_json(folder / MODEL_FILE, values["model"])
+
+
+def _search(
+    prepared: Prepared, searcher: Searcher, tracker: Tracker, budget: int, folder: Path
+) -> tuple[Archive, float]:
+    journal = Journal(folder)
+    with LiveSearch(budget, journal.n_known) as live:
+        started = time.perf_counter()
+        callback = Callbacks([journal, tracker, live])
+        archive = searcher.search(prepared.problem, budget, callback)
+        return archive, time.perf_counter() - started
+
+
+def _save_policy(searcher: Searcher, folder: Path) -> None:
+    """The weights of a trained policy, where the searcher has one."""
+    state: Callable[[], dict[str, torch.Tensor]] | None = getattr(searcher, "policy_state", None)
+    tensors = state() if state else {}
+    if tensors:
+        write_bytes(folder / "checkpoint/policy.safetensors", save(tensors))
+
+
+def _summary(
+    prepared: Prepared, finished: Finished, values: Mapping[str, Any], names: Mapping[str, str]
+) -> dict[str, Any]:
+    problem = prepared.problem
+    unmet = _unmet(prepared, finished)
+    return {
+        "format": "espalier-summary",
+        "version": 1,
+        "task": prepared.task.name,
+        "agent": names.get("agent", str(values["agent"]["_target_"])),
+        "device": prepared.evaluator.device.name,
+        "reward": names.get("reward", str(values["reward"]["_target_"])),
+        "seed": values["seed"],
+        "feasible": not unmet,
+        "unmet": unmet,
+        "space_size": problem.space.size,
+        **finished.to_dict(),
+        "layers": _layers(prepared, finished),
+        "skipped_layers": dict(problem.space.skipped) | prepared.survey.unprunable,
+        "cpu": cpu_model(),
+        "versions": {"espalier": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _unmet(prepared: Prepared, finished: Finished) -> list[str]:
+    """Which bounds of the demand the result breaks; accuracy is judged on the test split."""
+    excesses = prepared.problem.demand.excesses(finished.final, finished.original)
+    return [f"{name} is off its bound by {100 * excess:.1f} %" for name, excess in excesses.items() if excess > 1e-9]
+
+
+def _layers(prepared: Prepared, finished: Finished) -> list[dict[str, Any]]:
+    evaluator, space = prepared.evaluator, prepared.problem.space
+    before, after = evaluator.layer_costs(space.keep_plan), evaluator.layer_costs(finished.plan)
+    chosen = finished.plan.to_dict()["choices"]
+    return [
+        {"site": name, "choice": choice_text(chosen[name]), "original": before[name], "plan": after[name]}
+        for name in before
+    ]
+
+
+def _report(folder: Path, summary: dict[str, Any], finished: Finished, config: DictConfig) -> None:
+    """Pictures and page first: who finds a summary finds a whole run."""
+    with step("writing the report"):
+        rows = read_journal(folder / JOURNAL_FILE)
+        draw_pareto(folder / "pareto.png", rows, summary)
+        draw_learning(folder / "learning.png", rows, summary)
+        draw_layers(folder / "layers.png", finished.plan.to_dict(), summary["layers"])
+        write_report(folder, summary, OmegaConf.to_yaml(config))
+        write_json(folder / SUMMARY_FILE, summary)

@@ -1,0 +1,77 @@
+"""`report.html`: one file that a person who was not there can read."""
+
+import base64
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from ..files import write_text
+from .units import LABELS, formatted
+
+__all__ = ["write_report"]
+
+
+def write_report(folder: Path, summary: Mapping[str, Any], config: str) -> None:
+    """Write `report.html` from the summary and the pictures of a run folder; the pictures become part of the file.
+
+    Args:
+        folder: The run folder.
+        summary: What `summary.json` holds.
+        config: The composed configuration as YAML.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
+    page = template.render(
+        s=summary,
+        rows=_rows(summary),
+        layers=[_layer(layer) for layer in summary["layers"]],
+        images={name: _data_url(folder / f"{name}.png") for name in ("layers", "pareto", "learning")},
+        predicted=formatted("latency_ms", summary["searched"]["latency_ms"]["value"]),
+        measured=formatted("latency_ms", summary["final"]["latency_ms"]["value"]),
+        config=config,
+    )
+    write_text(folder / "report.html", page)
+
+
+def _rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    original, final = summary["original"], summary["final"]
+    rows = [
+        {
+            "label": "test accuracy",
+            "original": formatted("accuracy", original["accuracy"]["value"]),
+            "final": formatted("accuracy", final["accuracy"]["value"]),
+            "ratio": f"{-summary['accuracy_drop_points']:+.2f} points",
+            "origin": f"measured, {final['accuracy']['on']}; standard error {100 * final['accuracy']['std']:.2f} pt",
+        }
+    ]
+    for name, label in LABELS.items():
+        ratio = original[name]["value"] / max(final[name]["value"], 1e-12)
+        rows.append(
+            {
+                "label": label,
+                "original": formatted(name, original[name]["value"]),
+                "final": formatted(name, final[name]["value"]),
+                "ratio": f"{summary['ratios']['latency'] if name == 'latency_ms' else ratio:.2f}x",
+                "origin": f"{final[name]['kind']}, {final[name]['on']}",
+            }
+        )
+    return rows
+
+
+def _layer(layer: Mapping[str, Any]) -> dict[str, str]:
+    before, after = layer["original"], layer["plan"]
+    return {
+        "site": str(layer["site"]),
+        "choice": str(layer["choice"]),
+        "latency_before": formatted("latency_ms", before["latency_ms"]),
+        "latency_after": formatted("latency_ms", after["latency_ms"]),
+        "parameters_before": formatted("parameters", before["parameters"]),
+        "parameters_after": formatted("parameters", after["parameters"]),
+    }
+
+
+def _data_url(picture: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"

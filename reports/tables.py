@@ -1,0 +1,69 @@
+"""A run as tables on the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from .units import LABELS, choice_text, formatted
+
+__all__ = ["choices_table", "comparison_table", "metrics_table", "summary_tables"]
+
+
+def summary_tables(summary: Mapping[str, Any], plan: Mapping[str, Any]) -> Group:
+    """Original against compressed, and the choice per layer.
+
+    Args:
+        summary: What `summary.json` holds.
+        plan: What `plan.json` holds.
+    """
+    return Group(metrics_table(summary), choices_table(plan))
+
+
+def metrics_table(summary: Mapping[str, Any]) -> Table:
+    """Original, compressed, ratio and origin of every figure."""
+    table = Table(title=f"{summary['task']} on {summary['device']}", title_justify="left")
+    for column, justify in (("", "left"), ("original", "right"), ("compressed", "right"), ("ratio", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("origin", overflow="fold")
+    original, final = summary["original"], summary["final"]
+    drop = f"{-summary['accuracy_drop_points']:+.2f} points"
+    accuracies = [formatted("accuracy", network["accuracy"]["value"]) for network in (original, final)]
+    table.add_row("test accuracy", *accuracies, drop, _origin(final["accuracy"]))
+    for name, label in LABELS.items():
+        values = [formatted(name, network[name]["value"]) for network in (original, final)]
+        ratio = original[name]["value"] / max(final[name]["value"], 1e-12)
+        if name == "latency_ms":
+            ratio = summary["ratios"]["latency"]
+        table.add_row(label, *values, f"{ratio:.2f}x", _origin(final[name]))
+    return table
+
+
+def _origin(estimate: Mapping[str, Any]) -> str:
+    text = str(estimate["on"])
+    return text if text.startswith(("counted", "bytes")) else f"{estimate['kind']}: {text}"
+
+
+def choices_table(plan: Mapping[str, Any]) -> Table:
+    """The choice made for every layer."""
+    table = Table(title="choice per layer", title_justify="left")
+    table.add_column("layer")
+    table.add_column("choice")
+    for site, choice in plan["choices"].items():
+        table.add_row(site, choice_text(choice))
+    return table
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Groups of runs side by side.
+
+    Args:
+        rows: As `compare` gives them.
+    """
+    table = Table(title="runs compared: median [95 % interval]", title_justify="left")
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "), justify="left" if column == "agent" else "right")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    return table

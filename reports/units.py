@@ -1,0 +1,45 @@
+"""How figures are written for people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["LABELS", "choice_text", "formatted"]
+
+#: Key in `summary.json` -> what people call it.
+LABELS = {
+    "latency_ms": "latency",
+    "energy_mj": "energy",
+    "storage_bytes": "storage",
+    "peak_memory_bytes": "peak memory",
+    "macs": "multiply-accumulates",
+    "parameters": "parameters",
+}
+
+_THOUSANDS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def formatted(name: str, value: float) -> str:
+    """A figure with its unit, three digits long.
+
+    Args:
+        name: A key of `LABELS`, or "accuracy".
+        value: In the unit that the name states.
+    """
+    if name == "accuracy":
+        return f"{100 * value:.2f} %"
+    if name == "latency_ms":
+        return f"{value:.3g} ms" if value >= 1 else f"{1e3 * value:.3g} us"
+    if name == "energy_mj":
+        return f"{value:.3g} mJ"
+    unit = "B" if name.endswith("_bytes") else ""
+    for size, prefix in _THOUSANDS:
+        if value >= size:
+            return f"{value / size:.3g} {prefix}{unit}".strip()
+    return f"{value:.0f} {unit}".strip()
+
+
+def choice_text(choice: Mapping[str, Any]) -> str:
+    """A choice of `plan.json`, as people read it."""
+    name = str(choice["technique"]).replace("_", " ")
+    inside = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in choice["parameters"].items())
+    return f"{name} ({inside})" if inside else name
