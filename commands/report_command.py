@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..compression.plan import Plan
 from ..errors import EspalierError
 from ..files import write_json
 from ..reports.comparison import compare, run_folders
@@ -37,8 +36,7 @@ def run(arguments: Sequence[str]) -> None:
     runs = run_folders(folder)
     output = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     if runs == [folder]:
-        plan = Plan.load(folder / "plan.json").to_dict()
-        output.print(summary_tables(read_summary(folder), plan))
+        output.print(summary_tables(read_summary(folder)))
         output.print(f"report: {folder / 'report.html'}", soft_wrap=True)
         return
     rows = compare(runs)

@@ -15,6 +15,7 @@ from safetensors.torch import save
 from .. import __version__
 from ..agents.searcher import Searcher
 from ..compression.bank_builder import build_bank
+from ..compression.choice import KEEP
 from ..compression.survey import Survey, survey
 from ..envs.problem import Problem
 from ..evaluation.archive import Archive
@@ -127,12 +128,12 @@ def run_search(config: DictConfig, folder: Path, names: Mapping[str, str]) -> di
         summary = _summary(prepared, finished, values, names)
         summary |= {"evaluations": len(archive), "search_seconds": search_seconds}
         summary["total_seconds"] = time.perf_counter() - started
-        _report(folder, summary, finished, config)
+        _report(folder, summary, config)
         tracker.finished(summary, archive, folder)
         failed = False
     finally:
         tracker.closed(failed)
-    console.print(summary_tables(summary, finished.plan.to_dict()))
+    console.print(summary_tables(summary))
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
     return summary
 
@@ -196,19 +197,19 @@ def _unmet(prepared: Prepared, finished: Finished) -> list[str]:
 def _layers(prepared: Prepared, finished: Finished) -> list[dict[str, Any]]:
     evaluator, space = prepared.evaluator, prepared.problem.space
     before, after = evaluator.layer_costs(space.keep_plan), evaluator.layer_costs(finished.plan)
-    chosen = finished.plan.to_dict()["choices"]
-    return [
-        {"site": name, "choice": choice_text(chosen[name]), "original": before[name], "plan": after[name]}
-        for name in before
-    ]
+    chosen = {name: choice_text(choice) for name, choice in finished.plan.to_dict()["choices"].items()}
+    for site in space.sites:
+        if site.kind == "head" and finished.plan[site.name] != KEEP:
+            chosen |= dict.fromkeys(site.layers, "replaced with the head")
+    return [{"site": name, "choice": chosen[name], "original": before[name], "plan": after[name]} for name in before]
 
 
-def _report(folder: Path, summary: dict[str, Any], finished: Finished, config: DictConfig) -> None:
+def _report(folder: Path, summary: dict[str, Any], config: DictConfig) -> None:
     """Pictures and page first: who finds a summary finds a whole run."""
     with step("writing the report"):
         rows = read_journal(folder / JOURNAL_FILE)
         draw_pareto(folder / "pareto.png", rows, summary)
         draw_learning(folder / "learning.png", rows, summary)
-        draw_layers(folder / "layers.png", finished.plan.to_dict(), summary["layers"])
+        draw_layers(folder / "layers.png", summary["layers"])
         write_report(folder, summary, OmegaConf.to_yaml(config))
         write_json(folder / SUMMARY_FILE, summary)

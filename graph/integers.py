@@ -17,17 +17,13 @@ def with_conversions(operators: Sequence[Operator], keeps_integers: bool) -> tup
 
     Args:
         operators: In order of execution, without conversions.
-        keeps_integers: Whether the engine hands integers from one 8-bit operator to the next; one that does not
-            rounds the inputs of each and gets floats back from it.
+        keeps_integers: Whether the engine hands integers from one 8-bit operator to the next.
     """
     by_name = {operator.name: operator for operator in operators}
     fed = {operator.name for operator in operators if keeps_integers and _gets_codes(operator, by_name, operators)}
     gives = {_source(operator, by_name, operators) for operator in operators if operator.name in fed}
     return tuple(
-        replace(
-            operator,
-            specs=_converted(operator.specs, operator.name in fed, operator.name in gives or not keeps_integers),
-        )
+        replace(operator, specs=_converted(operator.specs, operator.name in fed, operator.name in gives))
         for operator in operators
     )
 

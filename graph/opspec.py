@@ -118,15 +118,17 @@ class OpSpec:
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of all inputs; what travels between operators is 32-bit."""
+        """Bytes of all inputs: 8-bit codes where the operator computes with integers or reads them, else floats."""
         if self.kind == "concat":
             return self.output_bytes
-        return self.n_inputs * math.prod(self.input_shape) * 4
+        reads_codes = self.bits != FLOAT_BITS or self.kind == "dequantize"
+        return self.n_inputs * math.prod(self.input_shape) * (1 if reads_codes else 4)
 
     @property
     def output_bytes(self) -> int:
-        """Bytes of the output."""
-        return math.prod(self.output_shape) * 4
+        """Bytes of the output: 8-bit codes where the operator computes with integers or makes them, else floats."""
+        gives_codes = self.bits != FLOAT_BITS or self.kind == "quantize"
+        return math.prod(self.output_shape) * (1 if gives_codes else 4)
 
     def replace(self, **changes: Any) -> "OpSpec":
         """A copy with some attributes changed."""

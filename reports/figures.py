@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from ..evaluation.archive import pareto_front
 from ..files import atomic_path
-from .units import choice_text
 
 __all__ = ["draw_layers", "draw_learning", "draw_pareto"]
 
@@ -91,13 +90,12 @@ def draw_learning(path: Path, rows: Sequence[Row], summary: Mapping[str, Any]) -
     _save(figure, path)
 
 
-def draw_layers(path: Path, plan: Mapping[str, Any], layers: Sequence[Row]) -> None:
+def draw_layers(path: Path, layers: Sequence[Row]) -> None:
     """What each layer costs before and after, and the choice made there.
 
     Args:
         path: The PNG file.
-        plan: What `plan.json` holds.
-        layers: Per site: name, original and compressed milliseconds and parameters.
+        layers: Per site: name, choice, original and compressed milliseconds and parameters.
     """
     figure = Figure(figsize=(8.6, 1.2 + 0.42 * len(layers)), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -111,7 +109,7 @@ def draw_layers(path: Path, plan: Mapping[str, Any], layers: Sequence[Row]) -> N
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
         axes.set_axisbelow(True)
-    names = [f"{layer['site']}\n{choice_text(plan['choices'][layer['site']])}" for layer in layers]
+    names = [f"{layer['site']}\n{layer['choice']}" for layer in layers]
     left.set_yticks(positions, names, fontsize=8)
     left.invert_yaxis()
     right.legend(frameon=False, loc="lower right")

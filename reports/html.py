@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from ..files import write_text
-from .units import LABELS, formatted
+from .units import LABELS, formatted, points_text
 
 __all__ = ["write_report"]
 
@@ -29,6 +29,7 @@ def write_report(folder: Path, summary: Mapping[str, Any], config: str) -> None:
         rows=_rows(summary),
         layers=[_layer(layer) for layer in summary["layers"]],
         images={name: _data_url(folder / f"{name}.png") for name in ("layers", "pareto", "learning")},
+        points=points_text(-summary["accuracy_drop_points"]),
         predicted=formatted("latency_ms", summary["searched"]["latency_ms"]["value"]),
         measured=formatted("latency_ms", summary["final"]["latency_ms"]["value"]),
         config=config,
@@ -43,7 +44,7 @@ def _rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
             "label": "test accuracy",
             "original": formatted("accuracy", original["accuracy"]["value"]),
             "final": formatted("accuracy", final["accuracy"]["value"]),
-            "ratio": f"{-summary['accuracy_drop_points']:+.2f} points",
+            "ratio": f"{points_text(-summary['accuracy_drop_points'])} points",
             "origin": f"measured, {final['accuracy']['on']}; standard error {100 * final['accuracy']['std']:.2f} pt",
         }
     ]

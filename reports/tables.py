@@ -6,19 +6,18 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from .units import LABELS, choice_text, formatted
+from .units import LABELS, formatted, points_text
 
 __all__ = ["choices_table", "comparison_table", "metrics_table", "summary_tables"]
 
 
-def summary_tables(summary: Mapping[str, Any], plan: Mapping[str, Any]) -> Group:
+def summary_tables(summary: Mapping[str, Any]) -> Group:
     """Original against compressed, and the choice per layer.
 
     Args:
         summary: What `summary.json` holds.
-        plan: What `plan.json` holds.
     """
-    return Group(metrics_table(summary), choices_table(plan))
+    return Group(metrics_table(summary), choices_table(summary))
 
 
 def metrics_table(summary: Mapping[str, Any]) -> Table:
@@ -28,7 +27,7 @@ def metrics_table(summary: Mapping[str, Any]) -> Table:
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     table.add_column("origin", overflow="fold")
     original, final = summary["original"], summary["final"]
-    drop = f"{-summary['accuracy_drop_points']:+.2f} points"
+    drop = f"{points_text(-summary['accuracy_drop_points'])} points"
     accuracies = [formatted("accuracy", network["accuracy"]["value"]) for network in (original, final)]
     table.add_row("test accuracy", *accuracies, drop, _origin(final["accuracy"]))
     for name, label in LABELS.items():
@@ -45,13 +44,13 @@ def _origin(estimate: Mapping[str, Any]) -> str:
     return text if text.startswith(("counted", "bytes")) else f"{estimate['kind']}: {text}"
 
 
-def choices_table(plan: Mapping[str, Any]) -> Table:
+def choices_table(summary: Mapping[str, Any]) -> Table:
     """The choice made for every layer."""
     table = Table(title="choice per layer", title_justify="left")
     table.add_column("layer")
     table.add_column("choice")
-    for site, choice in plan["choices"].items():
-        table.add_row(site, choice_text(choice))
+    for layer in summary["layers"]:
+        table.add_row(layer["site"], layer["choice"])
     return table
 
 

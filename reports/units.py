@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["LABELS", "choice_text", "formatted"]
+__all__ = ["LABELS", "choice_text", "formatted", "points_text"]
 
 #: Key in `summary.json` -> what people call it.
 LABELS = {
@@ -36,6 +36,12 @@ def formatted(name: str, value: float) -> str:
         if value >= size:
             return f"{value / size:.3g} {prefix}{unit}".strip()
     return f"{value:.0f} {unit}".strip()
+
+
+def points_text(points: float) -> str:
+    """A change in percentage points with its sign; no change has none."""
+    text = f"{points:+.2f}"
+    return "0.00" if text in ("-0.00", "+0.00") else text
 
 
 def choice_text(choice: Mapping[str, Any]) -> str:
