@@ -31,8 +31,9 @@ def serialise_network(network: nn.Module, model: nn.Module) -> bytes:
         FormatError: A changed layer is of a class that files cannot name.
     """
     layers = {path: describe_module(layer) for path, layer in _changed_layers(network, model).items()}
-    metadata = {"format": _FORMAT, "version": str(MODEL_VERSION), "layers": json.dumps(layers, separators=(",", ":"))}
-    return save(_stored_state(network), metadata)
+    # One entry: safetensors writes several in random order, and equal networks should be equal files.
+    header = {"version": MODEL_VERSION, "layers": layers}
+    return save(_stored_state(network), {_FORMAT: json.dumps(header, separators=(",", ":"))})
 
 
 def save_network(path: Path, network: nn.Module, model: nn.Module) -> int:
@@ -82,11 +83,10 @@ def load_network(path: Path, model: nn.Module) -> nn.Module:
         FormatError: The file is missing, damaged, of another format or version, or does not fit `model`.
     """
     metadata, tensors = _read(path)
-    if metadata.get("format") != _FORMAT:
-        raise FormatError(f"{path} is not a model file of Espalier: its format is {metadata.get('format')!r}")
-    if metadata.get("version") != str(MODEL_VERSION):
-        raise FormatError(f"{path} has version {metadata.get('version')!r}, expected {MODEL_VERSION!r}")
-    network = with_layers(model, _layers(metadata, path))
+    header = _header(metadata, path)
+    if header.get("version") != MODEL_VERSION:
+        raise FormatError(f"{path} has version {header.get('version')!r}, expected {MODEL_VERSION}")
+    network = with_layers(model, _layers(header, path))
     return _filled(network, tensors, path).eval()
 
 
@@ -98,11 +98,20 @@ def _read(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
         raise FormatError(f"cannot read the model file {path}: {error}") from error
 
 
-def _layers(metadata: Mapping[str, str], path: Path) -> dict[str, nn.Module]:
+def _header(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    if _FORMAT not in metadata:
+        raise FormatError(f"{path} is not a model file of Espalier: its header has no {_FORMAT!r}")
     try:
-        descriptions: Any = json.loads(metadata["layers"])
-    except (KeyError, json.JSONDecodeError, RecursionError) as error:
-        raise FormatError(f"{path} does not describe its layers") from error
+        header: Any = json.loads(metadata[_FORMAT])
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise FormatError(f"{path} does not describe its layers: {error}") from error
+    if not isinstance(header, dict):
+        raise FormatError(f"{path} does not describe its layers: expected an object")
+    return header
+
+
+def _layers(header: Mapping[str, Any], path: Path) -> dict[str, nn.Module]:
+    descriptions = header.get("layers")
     if not isinstance(descriptions, dict):
         raise FormatError(f"{path} does not describe its layers")
     return {name: build_module(description) for name, description in descriptions.items()}

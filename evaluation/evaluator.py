@@ -132,7 +132,10 @@ class LocalEvaluator:
 
     def _measure(self, plan: Plan) -> Record:
         started = time.perf_counter()
-        network = executable(self.network(plan))
+        # A plan that the store knows draws no random numbers; one that is measured must not either, or a resumed search
+        # would take another way. Fresh layers draw their first weights.
+        with torch.random.fork_rng(devices=[]):
+            network = executable(self.network(plan))
         with torch.inference_mode():
             right = sum(count_right(network, inputs, labels) for inputs, labels in self._batches)
         return Record(right / len(self._task.search), time.perf_counter() - started)
