@@ -1,5 +1,6 @@
 """What there is to choose from: the YAML files of every group."""
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -56,4 +57,5 @@ def _first_comment(path: Path) -> str:
         if not line.startswith("# @"):
             words.append(line.lstrip("# ").strip())
     text = " ".join(words)
-    return text.split(". ")[0].rstrip(".")
+    # A sentence ends where a capital letter follows: "et al. 2011" goes on.
+    return re.split(r"\.\s+(?=[A-Z])", text)[0].rstrip(".")

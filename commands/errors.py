@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import itertools
 import sys
 from collections.abc import Sequence
 
@@ -36,9 +37,13 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{place}"
-    if isinstance(error, HydraException) and error.__cause__ is not None and not str(error):
-        return one_line(error.__cause__)
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, HydraException):
+        # Hydra lists its search path below its message, and keeps the reason in the cause.
+        lines = list(itertools.takewhile(lambda line: not line.startswith("Config search path"), lines))
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            lines.append(f"({str(error.__cause__).splitlines()[0]})")
+    return " ".join(lines)
 
 
 def _fail(message: str) -> None:

@@ -17,7 +17,8 @@ groups: {groups}
 """
 
 #: Plurals that people write.
-_GROUPS = {f"{name[:-1]}ies" if name.endswith("y") else f"{name}s": name for name in DEFAULTS} | {"data": "data"}
+_PLURALS = {"data": "data", "finish": "finishes"}
+_GROUPS = {_PLURALS.get(name, f"{name}s"): name for name in DEFAULTS}
 
 
 def run(arguments: Sequence[str]) -> None:
