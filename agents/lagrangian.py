@@ -44,7 +44,8 @@ class LagrangianSearch(BaseSearcher):
         def value(walk: Sequence[int]) -> float:
             costs = problem.costs(walk)
             share = sum(weight * costs.cost(name) / baseline.cost(name) for name, weight in weights.items())
-            return sum(error**exponent for error in problem.errors(walk)) + price * share
+            distortion: float = sum(error**exponent for error in problem.errors(walk))
+            return distortion + price * share
 
         walk: Walk = (0,) * len(problem.space.sites)
         for _ in range(3):

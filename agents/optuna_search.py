@@ -46,7 +46,8 @@ class OptunaSearch(BaseSearcher):
     @override
     def _run(self, problem: Problem, rng: np.random.Generator, callback: Callback) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        directions = ["minimize" if name in COSTS else "maximize" for name in self._objectives]
+        minimize, maximize = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
+        directions = [minimize if name in COSTS else maximize for name in self._objectives]
         study = optuna.create_study(sampler=self._sampler(seed=self._seed), directions=directions)
         study.enqueue_trial({site.name: 0 for site in problem.space.sites})
         while True:

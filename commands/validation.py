@@ -62,7 +62,7 @@ def _check_target(path: str, node: Mapping[str, Any]) -> None:
 
 def _found(path: str, target: str) -> Callable[..., Any]:
     try:
-        found = get_object(target)
+        found: object = get_object(target)
     except (ImportError, AttributeError, ValueError, InstantiationException) as error:
         reason = str(error).strip().splitlines()[0]
         raise EspalierError(f"{path}._target_={target!r} cannot be imported: {reason}") from error
@@ -72,7 +72,7 @@ def _found(path: str, target: str) -> Callable[..., Any]:
 
 
 def _type_hints(target: Callable[..., Any]) -> dict[str, Any]:
-    function: Any = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    function: Any = target.__init__ if inspect.isclass(target) else target
     try:
         return typing.get_type_hints(function)
     except (NameError, TypeError):

@@ -76,7 +76,7 @@ def _found(folder: Path, values: dict[str, Any]) -> dict[str, float]:
 
 
 def _same(stated: dict[str, Any], found: float) -> bool:
-    return abs(stated["value"] - found) <= 1e-9 * max(1.0, abs(found))
+    return abs(float(stated["value"]) - found) <= 1e-9 * max(1.0, abs(found))
 
 
 def _table(stated: dict[str, Any], found: dict[str, float]) -> Table:

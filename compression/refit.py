@@ -135,7 +135,7 @@ class _Refitter(nn.Module):
     def _calibrate(self, inputs: Tensor) -> tuple[Calibration, Moments]:
         """Statistics of the inputs, and their moments with the targets."""
         own, cross = Moments(), Moments()
-        for part, target in zip(inputs.split(_CHUNK), self._targets.split(_CHUNK), strict=True):
+        for part, target in zip(torch.split(inputs, _CHUNK), torch.split(self._targets, _CHUNK), strict=True):
             vectors = input_vectors(self._site, part)
             own.update(vectors, vectors)
             cross.update(target.movedim(1, -1).reshape(-1, target.shape[1]), vectors)

@@ -44,11 +44,17 @@ class Cost:
 class HardwareModel(Protocol):
     """What a device, an equation or a table says that operators cost."""
 
-    name: str
-    #: Whether the device hands integers from one 8-bit operator to the next.
-    keeps_integers: bool
-    #: The engine that measures whole networks where the device is this machine; None elsewhere.
-    runtime: Runtime | None
+    @property
+    def name(self) -> str:
+        """Name of the device."""
+
+    @property
+    def keeps_integers(self) -> bool:
+        """Whether the device hands integers from one 8-bit operator to the next."""
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """The engine that measures whole networks where the device is this machine; None elsewhere."""
 
     def prepare(self, ops: Iterable[OpSpec]) -> None:
         """Learn what is needed to answer for `ops`; a live device measures what it does not know yet."""

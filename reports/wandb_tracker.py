@@ -3,7 +3,7 @@
 import contextlib
 import netrc
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -122,13 +122,13 @@ def _is_logged_in() -> bool:
 
 
 def _pareto_table(archive: Archive) -> wandb.Table:
-    columns = ["plan", "reward", "accuracy", *COSTS]
-    rows = [
+    columns: list[str | int] = ["plan", "reward", "accuracy", *COSTS]
+    rows: list[Iterable[Any]] = [
         [e.plan.hash, e.reward, e.metrics.accuracy, *(e.metrics.cost(name) for name in COSTS)] for e in archive.front()
     ]
     return wandb.Table(columns=columns, data=rows)
 
 
 def _choices_table(summary: Mapping[str, Any]) -> wandb.Table:
-    rows = [[layer["site"], layer["choice"]] for layer in summary["layers"]]
+    rows: list[Iterable[Any]] = [[layer["site"], layer["choice"]] for layer in summary["layers"]]
     return wandb.Table(columns=["layer", "choice"], data=rows)

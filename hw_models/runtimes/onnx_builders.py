@@ -41,9 +41,9 @@ class _Builder:
         self.feeds: Feeds = {}
         self._rng = np.random.default_rng(0)
 
-    def constant(self, value: NDArray[Any]) -> str:
+    def constant(self, value: NDArray[Any] | np.generic) -> str:
         name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(value, name))
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def weight(self, *shape: int) -> str:
@@ -65,7 +65,7 @@ class _Builder:
         return name
 
     def grid(self) -> tuple[str, str]:
-        return self.constant(np.float32(0.02).reshape(())), self.constant(np.uint8(0).reshape(()))
+        return self.constant(np.float32(0.02)), self.constant(np.uint8(0))
 
     def model(self, output: str, output_type: int = TensorProto.FLOAT) -> ModelProto:
         inputs = [
@@ -185,12 +185,12 @@ def _dequantize(builder: _Builder, spec: OpSpec) -> str:
 
 def _activate(builder: _Builder, name: str, activation: str) -> str:
     if activation == "relu6":
-        limits = (builder.constant(np.float32(0).reshape(())), builder.constant(np.float32(6).reshape(())))
+        limits = (builder.constant(np.float32(0)), builder.constant(np.float32(6)))
         return builder.node("Clip", name, *limits)
     if activation in ("silu", "swish"):
         return builder.node("Mul", name, builder.node("Sigmoid", name))
     if activation == "gelu":
-        error = builder.node("Erf", builder.node("Mul", name, builder.constant(np.float32(0.7071).reshape(()))))
+        error = builder.node("Erf", builder.node("Mul", name, builder.constant(np.float32(0.7071))))
         return builder.node("Mul", name, error)
     return builder.node(_ACTIVATIONS.get(activation, "Relu"), name)
 
@@ -200,7 +200,7 @@ def _activation(builder: _Builder, spec: OpSpec) -> str:
 
 
 def _elementwise(builder: _Builder, spec: OpSpec) -> str:
-    return builder.node("Mul", builder.feed(spec.input_shape), builder.constant(np.float32(2).reshape(())))
+    return builder.node("Mul", builder.feed(spec.input_shape), builder.constant(np.float32(2)))
 
 
 def _add(builder: _Builder, spec: OpSpec) -> str:

@@ -119,7 +119,7 @@ class _OnnxNetwork:
         return self._session.run(None, self._feeds)
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        rows = [self._session.run(None, {self._name: _numpy(row)})[0] for row in inputs.split(1)]
+        rows = [self._session.run(None, {self._name: _numpy(row)})[0] for row in torch.split(inputs, 1)]
         return torch.from_numpy(np.concatenate(rows))
 
 

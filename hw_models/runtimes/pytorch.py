@@ -169,7 +169,8 @@ def single_operator(spec: OpSpec) -> tuple[nn.Module, tuple[Tensor, ...]]:
     if spec.bits != FLOAT_BITS:
         return _IntegerOperator(spec), (torch.randint(0, 256, (1, *spec.input_shape), dtype=torch.uint8),)
     inputs = tuple(torch.rand(1, *shape) for shape in _input_shapes(spec))
-    module = _BUILDERS.get(spec.kind, lambda _: _Product())(spec)
+    build = _BUILDERS.get(spec.kind)
+    module = build(spec) if build else _Product()
     if spec.activation and spec.kind != "activation":
         module = nn.Sequential(module, _activation(spec))
     return _channels_last(module.eval().requires_grad_(False)), tuple(map(_laid_out, inputs))
