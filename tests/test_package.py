@@ -1,0 +1,44 @@
+"""The package as a whole: it steps aside for the standard library, and its parts are found."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import espalier
+import gymnasium
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def test_compression_steps_aside_when_imported_as_top_level(tmp_path: Path) -> None:
+    """Python 3.14 has a package `compression`; a checkout as working directory must not hide it."""
+    library = tmp_path / "library"
+    (library / "compression" / "zstd").mkdir(parents=True)
+    (library / "compression" / "__init__.py").touch()
+    (library / "compression" / "zstd" / "__init__.py").write_text("answer = 42\n")
+    code = (
+        "import sysconfig, sys\n"
+        f"sysconfig.get_path = lambda name, *rest, **more: {str(library)!r}\n"
+        "import compression\n"
+        "from compression import zstd\n"
+        "assert zstd.answer == 42\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
+
+
+def test_importing_the_package_registers_the_environments_and_stays_light() -> None:
+    code = (
+        "import sys, espalier, gymnasium\n"
+        "assert 'espalier/LayerWise-v0' in gymnasium.registry\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert "espalier/OneShot-v0" in gymnasium.registry
+
+
+def test_unknown_attributes_are_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        espalier.lode  # noqa: B018
+    assert callable(espalier.load)
