@@ -43,6 +43,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("ESPALIER_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("COLUMNS", "200")
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            # Workers that each take all processors wait for one another most of the time.
+            patch.setenv("OMP_NUM_THREADS", "1")
+            torch.set_num_threads(1)
         yield
 
 

@@ -13,9 +13,14 @@ from espalier.files import atomic_path, cache_folder, content_hash, read_json, w
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_bytes(path, b"old")
-    with pytest.raises(RuntimeError, match="in the middle"), atomic_path(path) as temporary:
-        temporary.write_bytes(b"ne")
-        raise RuntimeError("in the middle")
+
+    def fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"ne")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
