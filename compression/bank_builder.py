@@ -63,6 +63,8 @@ class _Builder:
         with step("building the bank", sum(map(len, jobs.values()))) as advance:
             # Narrowing sites come first: their order of channels decides what the others read.
             for site in sorted(self._space.sites, key=lambda site: site.name not in self._space.groups):
+                if not jobs[site.name]:
+                    continue
                 found = self._load(site, jobs[site.name])
                 if found is None:
                     found = self._fit_site(site, jobs[site.name], advance)

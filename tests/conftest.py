@@ -93,10 +93,10 @@ class Small:
 
 @pytest.fixture(scope="session")
 def small() -> Small:
-    """Digits at 8x8, a VGG of 16 to 32 channels, a modelled device."""
+    """Digits at 16x16, a VGG of 16 to 32 channels, a modelled device."""
     torch.manual_seed(0)
-    splits = digits(size=8, calibrate=64, search=200, test=200)
-    model = VggSmall([16, 24, 32], hidden=24, in_channels=1, image_size=8, n_classes=10)
+    splits = digits(size=16, calibrate=64, search=200, test=200)
+    model = VggSmall([16, 24, 32], hidden=24, in_channels=1, image_size=16, n_classes=10)
     train(model, splits.fit, TrainingRecipe(epochs=4), seed=0)
     task = Task("small", model, splits)
     surveyed = survey(task.model, task.example_input, all_techniques())
