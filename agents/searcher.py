@@ -65,7 +65,7 @@ def mutated(problem: Problem, walk: Walk, rng: np.random.Generator, changes: int
     return problem.space.canonical(changed)
 
 
-def fresh_random_walk(problem: Problem, rng: np.random.Generator, tries: int = 200) -> Walk:
+def fresh_random_walk(problem: Problem, rng: np.random.Generator, tries: int = 50) -> Walk:
     """A random walk whose plan is not known yet, or any walk when `tries` were all known."""
     walk = problem.space.random(rng)
     for _ in range(tries):

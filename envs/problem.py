@@ -17,7 +17,7 @@ from .rewards.reward import Reward
 __all__ = ["BudgetExhausted", "Callback", "Problem"]
 
 #: Answers without an evaluation, one after the other, after which a search is taken to have run dry.
-_PATIENCE = 3000
+_PATIENCE = 1000
 
 
 class BudgetExhausted(Exception):  # noqa: N818  # no error: it ends a search
