@@ -44,7 +44,8 @@ class LagrangianSearch(BaseSearcher):
     def _minimum(problem: Problem, local: "_LocalCosts", price: float, exponent: float) -> Walk:
         def value(walk: Walk) -> float:
             pairs = (local.error_and_share(position, walk) for position in range(len(walk)))
-            return sum(error**exponent + price * share for error, share in pairs)
+            total: float = sum(error**exponent + price * share for error, share in pairs)
+            return total
 
         walk: Walk = (0,) * len(problem.space.sites)
         for _ in range(3):

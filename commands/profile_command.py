@@ -43,7 +43,10 @@ def run(arguments: Sequence[str]) -> None:
     outputs = [Path(word.removeprefix("output=")) for word in arguments if word.startswith("output=")]
     others = [word for word in arguments if not word.startswith("output=")]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "tracker=none"]
-    run_jobs("espalier profile", [*others, *quiet], partial(_profile, outputs[0] if outputs else None))
+    # Hydra wants all overrides side by side, and flags before or after them.
+    place = next((i for i, word in enumerate(others) if "=" in word and not word.startswith("-")), len(others))
+    words = [*others[:place], *quiet, *others[place:]]
+    run_jobs("espalier profile", words, partial(_profile, outputs[0] if outputs else None))
 
 
 def _profile(output: Path | None, config: DictConfig, _: Path) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .data.split import Split
 
-__all__ = ["accuracy", "count_right"]
+__all__ = ["accuracy", "checked_scores", "count_right"]
 
 #: Large enough to keep the cores busy, small enough for the activations to stay in their caches.
 BATCH_SIZE = 128
@@ -34,9 +34,18 @@ def count_right(model: nn.Module, inputs: Tensor, labels: Tensor) -> int:
     Raises:
         ModelError: The model returns something else than one row of scores per image.
     """
+    return int((checked_scores(model, inputs).argmax(1) == labels).sum())
+
+
+def checked_scores(model: nn.Module, inputs: Tensor) -> Tensor:
+    """What a model returns for a batch: shape (images, classes).
+
+    Raises:
+        ModelError: The model returns something else.
+    """
     scores = model(inputs)
     if not isinstance(scores, Tensor):
         raise ModelError(f"the model returns a {type(scores).__name__}, expected one tensor of scores")
-    if scores.ndim != 2 or len(scores) != len(labels):
-        raise ModelError(f"the model returns shape {tuple(scores.shape)}, expected ({len(labels)}, classes)")
-    return int((scores.argmax(1) == labels).sum())
+    if scores.ndim != 2 or len(scores) != len(inputs):
+        raise ModelError(f"the model returns shape {tuple(scores.shape)}, expected ({len(inputs)}, classes)")
+    return scores

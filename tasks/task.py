@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..files import cache_folder, content_hash, write_bytes
+from .accuracy import checked_scores
 from .checkpoint import check_finite, load_checkpoint
 from .data.split import Split, Splits
 from .layout import channels_last
@@ -79,6 +80,8 @@ def load_task(
     Raises:
         ModelError: There is neither a checkpoint nor a recipe, or the weights are unusable.
     """
+    with torch.no_grad():
+        checked_scores(model.eval(), splits.search.inputs(slice(0, 2)))
     if checkpoint is not None:
         load_checkpoint(model, Path(checkpoint).expanduser())
     elif training is not None:

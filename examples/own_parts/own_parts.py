@@ -3,7 +3,7 @@
 Run from the repository:
 
     PYTHONPATH=examples/own_parts espalier search --config-dir examples/own_parts/conf \
-        agent=annealing reward=green +experiment=smoke
+        agent=annealing reward=green experiment=smoke
 """
 
 import math

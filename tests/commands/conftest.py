@@ -1,0 +1,73 @@
+"""Running the command line inside the test's process."""
+
+import io
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from espalier.cli import main
+
+#: A small network, trained in a second, on a device by its specification.
+FAST = (
+    "experiment=smoke",
+    "model.widths=[8,12,16]",
+    "model.hidden=16",
+    "task.training.epochs=3",
+    "budget=14",
+    "data.search=120",
+    "data.test=150",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def last_line(self) -> str:
+        """The last line on standard error."""
+        return self.err.strip().splitlines()[-1] if self.err.strip() else ""
+
+
+Run = Callable[..., Result]
+
+
+def run_command(*words: str) -> Result:
+    """Run `espalier` with these words."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            main(words)
+            status = 0
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+    return Result(status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """`espalier` in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return run_command
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run."""
+
+    folder: Path
+    result: Result
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One whole search on this machine, tracked by W&B offline."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    words = (*FAST, "tracker=wandb", "device.rounds=3", "demand.max_accuracy_drop_points=30", f"hydra.run.dir={folder}")
+    return Finished(folder, run_command("search", *words))
