@@ -32,6 +32,9 @@ __all__ = ["EvaluatedPlan", "Evaluator", "LocalEvaluator"]
 
 EVALUATOR_VERSION = 1
 
+#: Fewer images say too little of a layer's mean and variance.
+_FEWEST_IMAGES = 16
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedPlan:
@@ -67,7 +70,8 @@ class LocalEvaluator:
         bank: The variants.
         device: Hardware model.
         store: Remembers accuracies between runs; None forgets them.
-        recalibration_images: Images of the calibrate split that batch-norm statistics are adapted on.
+        recalibration_share: Images of the calibrate split that batch-norm statistics are adapted on, as a share of the
+            search split: what recalibration adds to the time of an evaluation.
 
     Attributes:
         device: The hardware model.
@@ -80,14 +84,14 @@ class LocalEvaluator:
         bank: Bank,
         device: HardwareModel,
         store: Store | None = None,
-        recalibration_images: int = 32,
+        recalibration_share: float = 0.07,
     ) -> None:
         self._task = task
         self._survey = survey
         self._bank = bank
         self.device = device
         self._store = store
-        self._recalibration_images = recalibration_images
+        self._recalibration_images = max(_FEWEST_IMAGES, round(recalibration_share * len(task.search)))
         self._realiser = Realiser(survey.graph, survey.fusion, bank)
         self._costs: dict[str, Metrics] = {}
 

@@ -1,6 +1,5 @@
 """A traced network: its operators in order of execution, and who reads whom."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -82,18 +81,6 @@ class Graph:
     def calls(self, module: str) -> tuple[Operator, ...]:
         """The operators that call the layer at the dotted path `module`."""
         return tuple(operator for operator in self.operators if operator.module == module)
-
-    def walk_back(self, name: str) -> Iterator[Operator]:
-        """Every operator that `name` depends on, nearest first, each once."""
-        seen: set[str] = set()
-        waiting = list(self[name].inputs)
-        while waiting:
-            current = waiting.pop(0)
-            if current in seen or current == INPUT:
-                continue
-            seen.add(current)
-            yield self[current]
-            waiting.extend(self[current].inputs)
 
     @property
     def macs(self) -> int:

@@ -201,16 +201,16 @@ def test_accuracy_is_that_of_the_network_it_returns(small: Small) -> None:
 def test_the_store_answers_repeats_and_other_contexts_do_not_mix(small: Small, tmp_path: Path) -> None:
     store = Store(tmp_path / "store.sqlite")
 
-    def evaluator(images: int) -> LocalEvaluator:
-        return LocalEvaluator(small.task, small.survey, small.bank, small.device, store, images)
+    def evaluator(share: float) -> LocalEvaluator:
+        return LocalEvaluator(small.task, small.survey, small.bank, small.device, store, share)
 
     plan = small.survey.space.plan([1] * len(small.survey.space.sites))
-    first = evaluator(16).evaluate([plan])[0]
-    again = evaluator(16).evaluate([plan])[0]
+    first = evaluator(0.1).evaluate([plan])[0]
+    again = evaluator(0.1).evaluate([plan])[0]
     assert (first.repeated, again.repeated) == (False, True)
     assert again.metrics == first.metrics
     assert again.seconds == first.seconds
-    assert not evaluator(24).evaluate([plan])[0].repeated
+    assert not evaluator(0.2).evaluate([plan])[0].repeated
 
 
 def test_evaluations_draw_no_random_numbers(small: Small) -> None:
