@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from ..envs.problem import BudgetExhausted, Callback, Problem
 from ..evaluation.archive import Archive
@@ -47,6 +48,10 @@ class BaseSearcher(ABC, Searcher):
             problem.begin(budget, callback)
             self._run(problem, np.random.default_rng(self._seed), callback or Callback())
         return problem.archive
+
+    def policy_state(self) -> dict[str, Tensor]:
+        """Weights of what was learnt, for the checkpoint; empty where nothing is."""
+        return {}
 
     @abstractmethod
     def _run(self, problem: Problem, rng: np.random.Generator, callback: Callback) -> None:

@@ -23,6 +23,9 @@ from .searcher import BaseSearcher, Walk, fresh_random_walk, mutated
 
 __all__ = ["CloningRecipe", "StableBaselines3", "algorithm_class"]
 
+#: The environment whose episodes are cloned.
+_CLONABLE = "espalier/LayerWise-v0"
+
 
 @dataclass(frozen=True)
 class CloningRecipe:
@@ -63,7 +66,7 @@ class StableBaselines3(BaseSearcher):
     def __init__(
         self,
         algorithm: str,
-        environment: str = "espalier/LayerWise-v0",
+        environment: str = _CLONABLE,
         policy: str = "MlpPolicy",
         hyperparameters: Mapping[str, Any] | None = None,
         *,
@@ -78,6 +81,8 @@ class StableBaselines3(BaseSearcher):
         self._policy = policy
         self._hyperparameters = dict(hyperparameters or {})
         self._check_hyperparameters(algorithm)
+        if cloning is not None and environment != _CLONABLE:
+            raise EspalierError(f"agent.cloning needs {_CLONABLE}, got {environment}; set agent.cloning=null")
         self._cloning = cloning
         self._max_episodes = max_episodes_per_evaluation
         self._max_repeats = max_repeats
@@ -111,8 +116,8 @@ class StableBaselines3(BaseSearcher):
             reason = str(error).strip().splitlines()[0]
             raise EspalierError(f"{self._class.__name__} cannot be set up on {self._environment}: {reason}") from error
 
+    @override
     def policy_state(self) -> dict[str, torch.Tensor]:
-        """Weights of the trained policy, for a checkpoint; empty before a search."""
         if self.model is None:
             return {}
         return {name: tensor.detach().clone() for name, tensor in self.model.policy.state_dict().items()}

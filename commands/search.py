@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 
 from .. import __version__
-from ..agents.searcher import Searcher
+from ..agents.searcher import BaseSearcher, Searcher
 from ..compression.bank_builder import build_bank
 from ..compression.choice import KEEP
 from ..compression.survey import Survey, survey
@@ -25,6 +25,7 @@ from ..files import cache_folder, write_bytes, write_json, write_text
 from ..finish.finish import Finished, Finisher
 from ..finish.loading import MODEL_FILE
 from ..hw_models.machine import cpu_model
+from ..hw_models.profiled_device import ProfiledDevice
 from ..progress import console, step
 from ..reports.figures import draw_layers, draw_learning, draw_pareto
 from ..reports.html import write_report
@@ -79,9 +80,8 @@ def prepare(config: Mapping[str, Any], folder: Path | None = None) -> Prepared:
     store = Store(cache / "evaluations.sqlite")
     evaluator = build(config["evaluator"], task=task, survey=surveyed, bank=bank, device=device, store=store)
     evaluator.prepare()
-    table = getattr(device, "table", None)
-    if folder is not None and table is not None:
-        table.save(folder / TABLE_FILE)
+    if folder is not None and isinstance(device, ProfiledDevice):
+        device.table.save(folder / TABLE_FILE)
     seed_everything(config["seed"])
     problem = Problem(bank, evaluator, build(config["reward"]), demand, device)
     problem.check_feasible()
@@ -157,8 +157,7 @@ def _search(
 
 def _save_policy(searcher: Searcher, folder: Path) -> None:
     """The weights of a trained policy, where the searcher has one."""
-    state: Callable[[], dict[str, torch.Tensor]] | None = getattr(searcher, "policy_state", None)
-    tensors = state() if state else {}
+    tensors = searcher.policy_state() if isinstance(searcher, BaseSearcher) else {}
     if tensors:
         write_bytes(folder / "checkpoint/policy.safetensors", save(tensors))
 

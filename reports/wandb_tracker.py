@@ -56,15 +56,19 @@ class WandbTracker(Tracker):
     @override
     def started(self, config: Mapping[str, Any], folder: Path) -> None:
         is_sweep = (folder.parent / "multirun.yaml").exists()
-        self._run = wandb.init(
-            project=self._project,
-            group=self._group or (folder.parent.name if is_sweep else None),
-            name=f"{folder.parent.name}-{folder.name}",
-            dir=str(folder),
-            config=dict(config),
-            mode=self._resolved_mode(),
-            settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
-        )
+        try:
+            self._run = wandb.init(
+                project=self._project,
+                group=self._group or (folder.parent.name if is_sweep else None),
+                name=f"{folder.parent.name}-{folder.name}",
+                dir=str(folder),
+                config=dict(config),
+                mode=self._resolved_mode(),
+                settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
+            )
+        except wandb.Error as error:
+            reason = str(error).strip().splitlines()[0]
+            raise EspalierError(f"W&B cannot start: {reason}; log in, or use tracker.mode=offline") from error
         for pattern in ("train/*", "rollout/*"):
             self._run.define_metric(pattern, step_metric="evaluations")
 
