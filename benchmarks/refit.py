@@ -2,7 +2,7 @@
 
     python benchmarks/refit.py [--plans 12] [--images 512] [--json FILE] [OVERRIDE ...]
 
-For random plans of ResNet-20 on CIFAR-10, without integers (they lose next to nothing), the accuracy on the search split
+For random plans of ResNet-20 on CIFAR-10, without integers (they lose next to nothing): accuracy on the search split
 of the bank's variants without and with relative batch-norm recalibration, and after the refit.
 """
 
