@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..envs.problem import Problem
+from .additive import AdditiveModel
 from .searcher import Walk, mutated
 
 __all__ = ["PriorRecipe", "propose_elites"]
@@ -22,12 +23,14 @@ class PriorRecipe:
         elites: How many plans to propose.
         candidates: Plans per generation of the evolution on the predicted reward.
         generations: Generations of it.
+        prices: Plans of the additive model that the evolution starts from beside the evaluated ones, per exponent.
     """
 
     evaluations: int = 10
     elites: int = 16
     candidates: int = 60
     generations: int = 12
+    prices: int = 12
 
 
 def propose_elites(problem: Problem, recipe: PriorRecipe, rng: np.random.Generator) -> list[Walk]:
@@ -49,7 +52,8 @@ def propose_elites(problem: Problem, recipe: PriorRecipe, rng: np.random.Generat
     """
     seen = [(walk, problem.evaluate_walk(walk).metrics.accuracy) for walk in _spread(problem, recipe, rng)]
     surrogate = _Surrogate(problem, seen)
-    population = {walk: surrogate.reward(walk) for walk, _ in seen}
+    walks = [*(walk for walk, _ in seen), *_additive_minima(problem, recipe)]
+    population = {walk: surrogate.reward(walk) for walk in walks}
     for _ in range(recipe.generations):
         parents = sorted(population, key=lambda walk: -population[walk])[: recipe.elites]
         children = (
@@ -58,6 +62,13 @@ def propose_elites(problem: Problem, recipe: PriorRecipe, rng: np.random.Generat
         )
         population |= {walk: surrogate.reward(walk) for walk in children if walk not in population}
     return sorted(population, key=lambda walk: -population[walk])[: recipe.elites]
+
+
+def _additive_minima(problem: Problem, recipe: PriorRecipe) -> list[Walk]:
+    """Plans on the path of the additive model, from dear errors to dear costs."""
+    model = AdditiveModel(problem)
+    prices = np.geomspace(0.01, 10, recipe.prices)
+    return list(dict.fromkeys(model.minimum(float(price), exponent) for exponent in (1.0, 2.0) for price in prices))
 
 
 def _spread(problem: Problem, recipe: PriorRecipe, rng: np.random.Generator) -> list[Walk]:
