@@ -43,6 +43,7 @@ keys that people change most:
   demand.max_accuracy_drop_points=1   percentage points of accuracy that may go
   demand.weights.energy=0.5       what matters: accuracy, latency, energy, storage, peak_memory, macs
   space.include='[layer3.*]'      only these layers; space.exclude leaves some alone
+  '~space.techniques.fire'        leave a technique out (espalier list techniques)
   device.runtime=torch            engine of device=host: onnxruntime or torch
   device.threads=1                threads of an inference
   data.root=FOLDER                where data sets lie (default: $ESPALIER_DATA)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from espalier.agents.additive import AdditiveModel
 from espalier.agents.cloning import clone
 from espalier.agents.exhaustive import ExhaustiveSearch
 from espalier.agents.lagrangian import _coarse_to_fine
@@ -202,6 +203,32 @@ def test_mutations_change_only_what_they_say(small: Small) -> None:
         child = mutated(problem, keep, rng)
         assert sum(a != b for a, b in zip(child, keep, strict=True)) <= 1
         assert problem.space.canonical(child) == child
+
+
+def test_additive_minima_equal_brute_force_where_sites_are_independent(small: Small) -> None:
+    """Without pruning no choice touches another site: the best sum is the sum of the bests."""
+    surveyed = survey(small.task.model, small.task.example_input, {"int8": Int8(), "weight_sharing": WeightSharing()})
+    bank = build_bank(small.task.model, surveyed.space, small.task.calibrate.inputs(), "independent")
+    evaluator = LocalEvaluator(small.task, surveyed, bank, small.device)
+    problem = Problem(bank, evaluator, ConstrainedReward(), Demand(), small.device)
+    space, weights = problem.space, {"latency_ms": 0.25, "storage_bytes": 0.25}
+
+    def share(walk: list[int]) -> float:
+        costs = problem.costs(walk)
+        return sum(w * costs.cost(name) / problem.baseline.cost(name) for name, w in weights.items())
+
+    for price, exponent in ((0.05, 1.0), (0.5, 2.0), (5.0, 1.0)):
+        expected = []
+        for position, choices in enumerate(space.choices):
+            values = []
+            for index in range(len(choices)):
+                walk = [index if i == position else 0 for i in range(len(space.sites))]
+                values.append(
+                    problem.errors(walk)[position] ** exponent + price * (share(walk) - share([0] * len(walk)))
+                )
+            expected.append(int(np.argmin(values)))
+        # Integers that meet save a conversion, which no single site sees: only latency's small share may differ.
+        assert AdditiveModel(problem).minimum(price, exponent) == tuple(expected)
 
 
 def test_prices_go_from_coarse_to_fine() -> None:
