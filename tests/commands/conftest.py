@@ -1,13 +1,16 @@
 """Running the command line inside the test's process."""
 
 import io
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from espalier.cli import main
+from wandb.proto import wandb_internal_pb2
 
 #: A small network, trained in a second, on a device by its specification.
 FAST = (
@@ -48,6 +51,26 @@ def run_command(*words: str) -> Result:
         except SystemExit as stop:
             status = int(stop.code or 0)
     return Result(status, out.getvalue(), err.getvalue())
+
+
+def wandb_records(path: Path) -> Iterator[Any]:
+    """Records of an offline file: a LevelDB log of protocol buffers in blocks of 32 KiB."""
+    data = path.read_bytes()
+    assert data[:4] == b":W&B"
+    position, part = 7, b""
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        part += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(part)
+            part = b""
+            yield record
 
 
 @pytest.fixture

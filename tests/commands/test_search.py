@@ -4,11 +4,9 @@ import json
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,8 @@ from espalier.graph.layers import executable
 from espalier.reports.journal import read_journal
 from espalier.tasks.accuracy import accuracy
 from espalier.tasks.data.digits import digits
-from wandb.proto import wandb_internal_pb2
 
-from tests.commands.conftest import FAST, Finished, Run
+from tests.commands.conftest import FAST, Finished, Run, wandb_records
 
 _FILES = {
     "summary.json",
@@ -134,29 +131,9 @@ def test_a_browser_shows_the_report(finished: Finished, tmp_path: Path) -> None:
     assert (shown[1000:2000, :, :3] < 0.9).mean() > 0.01
 
 
-def _wandb_records(path: Path) -> Iterator[Any]:
-    """Records of an offline file: a LevelDB log of protocol buffers in blocks of 32 KiB."""
-    data = path.read_bytes()
-    assert data[:4] == b":W&B"
-    position, part = 7, b""
-    while position + 7 <= len(data):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        part += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(part)
-            part = b""
-            yield record
-
-
 def test_wandb_holds_every_evaluation_the_training_and_the_model(finished: Finished, summary: dict[str, Any]) -> None:
     (path,) = finished.folder.glob("wandb/offline-run-*/*.wandb")
-    records = list(_wandb_records(path))
+    records = list(wandb_records(path))
     history = [
         {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
         for record in records

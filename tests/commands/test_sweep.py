@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from espalier.hw_models.table import LookupTable
 
-from tests.commands.conftest import FAST, Finished, Run
+from tests.commands.conftest import FAST, Finished, Run, wandb_records
 from tests.conftest import REPOSITORY
 
 
@@ -39,11 +39,14 @@ def test_a_sweep_with_a_failing_job_finishes_the_others_and_says_so(run: Run, tm
         "finish.distillation.epochs=0",
         f"hydra.sweep.dir={tmp_path / 's'}",
     )
-    result = run("search", "-m", *FAST, *words, "agent=random,exhaustive")
+    result = run("search", "-m", *FAST, *words, "tracker=wandb", "agent=random,exhaustive")
     assert result.status == 2
     assert "1 of the sweep's jobs failed (1)" in result.last_line
     assert (tmp_path / "s/0/summary.json").exists()
     assert "takes spaces of up to" in (tmp_path / "s/1/error.txt").read_text()
+    (path,) = (tmp_path / "s/0").glob("wandb/offline-run-*/*.wandb")
+    tracked = next(r.run for r in wandb_records(path) if r.WhichOneof("record_type") == "run")
+    assert tracked.run_group == "s"
 
 
 def test_own_agents_and_rewards_need_no_fork(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,6 +249,7 @@ def test_consumers_of_pruned_channels_are_refitted(resnet: tuple[nn.Module, Surv
     assert (pruned(inputs) - expected).norm() < (masked(inputs) - expected).norm()
 
 
+@torch.no_grad()
 def test_refitting_a_plan_brings_its_outputs_closer(small: Small) -> None:
     """Summed over plans, on images that the refit has not seen; one image batch has no influence on the bank."""
     fitted_on, seen = small.task.calibrate.inputs(), small.task.search.inputs()
