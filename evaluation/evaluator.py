@@ -30,7 +30,7 @@ from .store import Record, Store
 
 __all__ = ["EvaluatedPlan", "Evaluator", "LocalEvaluator"]
 
-EVALUATOR_VERSION = 1
+EVALUATOR_VERSION = 2
 
 #: Fewer images say too little of a layer's mean and variance.
 _FEWEST_IMAGES = 16
