@@ -216,14 +216,15 @@ class _Builder:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-        except (SafetensorError, OSError):
+            found = {
+                job: Variant.rebuild(metadata[str(i)], tensors, f"{i}|", self._input_shape(site, job[0]))
+                for i, job in enumerate(jobs)
+            }
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
             return None  # what is not whole is built again
         if "channel_order" in tensors:
             self._orders[site.name] = tensors["channel_order"]
-        return {
-            job: Variant.rebuild(metadata[str(i)], tensors, f"{i}|", self._input_shape(site, job[0]))
-            for i, job in enumerate(jobs)
-        }
+        return found
 
     def _input_shape(self, site: Site, state: State) -> tuple[int, ...]:
         narrowed = self._space.narrowed_site(site, state)

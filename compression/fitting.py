@@ -43,6 +43,10 @@ def shrunk_covariance(covariance: Tensor, samples: int) -> Tensor:
     shrunk = (1 - rho) * covariance
     # The floor keeps a layer whose inputs are all constant solvable.
     shrunk.diagonal().add_(max(rho * float(trace) / size, 1e-12))
+    if torch.linalg.cholesky_ex(shrunk).info:
+        # Inputs that hardly vary have less variance than their second moments' rounding errors.
+        eigenvalues = torch.linalg.eigvalsh(shrunk)
+        shrunk.diagonal().add_(2 * eigenvalues[0].abs() + 1e-12 * eigenvalues[-1])
     return shrunk
 
 

@@ -86,7 +86,7 @@ def load_network(path: Path, model: nn.Module) -> nn.Module:
     header = _header(metadata, path)
     if header.get("version") != MODEL_VERSION:
         raise FormatError(f"{path} has version {header.get('version')!r}, expected {MODEL_VERSION}")
-    network = with_layers(model, _layers(header, path))
+    network = with_layers(model, _layers(header, model, path))
     return _filled(network, tensors, path).eval()
 
 
@@ -110,10 +110,13 @@ def _header(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     return header
 
 
-def _layers(header: Mapping[str, Any], path: Path) -> dict[str, nn.Module]:
+def _layers(header: Mapping[str, Any], model: nn.Module, path: Path) -> dict[str, nn.Module]:
     descriptions = header.get("layers")
     if not isinstance(descriptions, dict):
         raise FormatError(f"{path} does not describe its layers")
+    known = {name for name, _ in model.named_modules() if name}
+    if unknown := [name for name in descriptions if name not in known]:
+        raise FormatError(f"{path} does not fit the network, which has no layers {unknown[:3]}")
     return {name: build_module(description) for name, description in descriptions.items()}
 
 

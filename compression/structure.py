@@ -43,7 +43,7 @@ def build_module(description: Any) -> nn.Module:
             return _KNOWN[name][2](arguments)
         if name in CompressedLayer.known:
             return CompressedLayer.known[name](**arguments)
-    except (TypeError, KeyError, ValueError, RuntimeError, AttributeError) as error:
+    except (TypeError, LookupError, ArithmeticError, ValueError, RuntimeError, AttributeError) as error:
         raise FormatError(f"bad description of a {name} layer: {error}") from error
     raise FormatError(f"unknown layer {name!r} in a model file; known: {', '.join([*_KNOWN, *CompressedLayer.known])}")
 

@@ -1,5 +1,6 @@
 """What the user wants: how much each metric matters, and the budgets."""
 
+import math
 from dataclasses import dataclass, field
 
 from ..errors import DemandError
@@ -33,8 +34,8 @@ class Weights:
 
     def __post_init__(self) -> None:
         values = vars(self)
-        if any(value < 0 for value in values.values()) or sum(values.values()) == 0:
-            raise DemandError(f"demand.weights must be at least 0 and not all 0, got {values}")
+        if not all(0 <= value < math.inf for value in values.values()) or sum(values.values()) == 0:
+            raise DemandError(f"demand.weights must be finite, at least 0 and not all 0, got {values}")
 
     @property
     def costs(self) -> dict[str, float]:
@@ -75,12 +76,13 @@ class Demand:
 
     def __post_init__(self) -> None:
         for name, limit in self.budgets.items():
-            if limit <= 0:
+            # Not a number is no limit either: no comparison with it holds.
+            if not limit > 0:
                 raise DemandError(f"demand.{name} must be above 0, got {limit}")
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
             raise DemandError(f"demand.min_accuracy is a share from 0 to 1, got {self.min_accuracy}")
         drop = self.max_accuracy_drop_points
-        if drop is not None and drop < 0:
+        if drop is not None and not drop >= 0:
             raise DemandError(f"demand.max_accuracy_drop_points must be at least 0, got {drop}")
 
     @property

@@ -54,9 +54,10 @@ class Metrics:
         try:
             estimates = {name: Estimate(**values[name]) for name in COSTS}
             metrics = cls(accuracy=float(values["accuracy"]), **estimates)
+            is_finite = all(math.isfinite(metrics.cost(name)) for name in COSTS)
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"not a record of metrics: {error!r}") from error
-        if not all(math.isfinite(metrics.cost(name)) for name in COSTS):
+        if not is_finite:
             raise FormatError("not a record of metrics: a cost is not a finite number")
         return metrics
 

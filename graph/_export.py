@@ -3,13 +3,15 @@
 import contextlib
 import io
 import logging
+import operator as python_operator
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from .describe import call_spec, module_specs
+from ..errors import ModelError
+from .describe import SPLITS, call_spec, module_specs
 from .graph import INPUT, Graph, Operator
 from .opspec import OpSpec, Shape
 
@@ -55,12 +57,17 @@ class _ExportReader:
             self._names[node] = INPUT
         elif node.op == "output":
             self._output = self._names[node.all_input_nodes[-1]]
+        elif isinstance(node.meta.get("val"), list) and _aten_name(node) in SPLITS:
+            # The parts are taken out by operators that follow; they read what is split.
+            self._names[node] = self._names[node.all_input_nodes[0]]
         elif node.op == "call_function" and isinstance(node.meta.get("val"), Tensor):
             self._names[node] = node.name
             self._operators.append(self._operator(node))
 
     def _operator(self, node: fx.Node) -> Operator:
         sources = [source for source in node.all_input_nodes if source in self._names]
+        if node.target is python_operator.getitem and not sources:
+            raise ModelError(f"{node.all_input_nodes[0].target} returns several tensors")
         module = self._owner(node)
         shapes = [_shape(source) for source in sources]
         if module:
@@ -86,8 +93,12 @@ class _ExportReader:
 
 
 def _shape(node: fx.Node) -> Shape:
+    if not isinstance(node.meta["val"], Tensor):  # a split: its parts are taken out of what it reads
+        return _shape(node.all_input_nodes[0])
     return tuple(int(size) for size in node.meta["val"].shape[1:])
 
 
 def _aten_name(node: fx.Node) -> str:
+    if node.target is python_operator.getitem:
+        return "getitem"
     return str(node.target).split(".")[1].rstrip("_")

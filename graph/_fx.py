@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .describe import call_spec, module_specs
+from .describe import SPLITS, call_spec, module_specs, same_padding
 from .graph import INPUT, Graph, Operator
 from .layers import SelfDescribing
 from .opspec import OpSpec, Shape
@@ -56,9 +56,16 @@ class _FxReader:
             self._names[node] = INPUT
         elif node.op == "output":
             self._output = self._names[node.args[0]]  # type: ignore[index]  # checked: the output is one tensor
+        elif node.op in ("call_function", "call_method") and _call_name(node) in SPLITS:
+            self._read_split(node)
         elif node.op != "get_attr" and "shape" in node.meta:
             self._names[node] = node.name
             self._operators.append(self._operator(node))
+
+    def _read_split(self, node: fx.Node) -> None:
+        """The parts are taken out by operators that follow; they read what is split."""
+        source = node.all_input_nodes[0]
+        self._names[node], node.meta["shape"] = self._names[source], source.meta["shape"]
 
     def _operator(self, node: fx.Node) -> Operator:
         sources = [source for source in node.all_input_nodes if source in self._names]
@@ -93,11 +100,13 @@ def _conv_geometry(node: fx.Node, weight_shape: Shape) -> dict[str, Any]:
         value = default if value is None or isinstance(value, str) else value
         return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
+    kernel, dilation = (weight_shape[2], weight_shape[3]), pair(5, "dilation", 1)
+    is_same = _argument(node, 4, "padding") == "same"
     return {
-        "kernel": (weight_shape[2], weight_shape[3]),
+        "kernel": kernel,
         "stride": pair(3, "stride", 1),
-        "padding": pair(4, "padding", 0),
-        "dilation": pair(5, "dilation", 1),
+        "padding": same_padding(kernel, dilation) if is_same else pair(4, "padding", 0),
+        "dilation": dilation,
         "groups": _argument(node, 6, "groups") or 1,
     }
 

@@ -62,7 +62,7 @@ def _coupling(graph: Graph, operator: Operator) -> Coupling | None:
     spec = operator.spec
     if operator.kind == "conv2d" and spec.groups > 1:
         kind: CouplingKind = "depthwise" if spec.groups == spec.input_shape[0] else "grouped"
-        return Coupling(kind, operator.name, (*producers(graph, operator.name), operator.module))
+        return Coupling(kind, operator.name, (*producers(graph, operator.name), operator.module or operator.name))
     if len(set(operator.inputs)) < 2:
         return None
     kinds: dict[str, CouplingKind] = {"add": "add", "elementwise": "multiply", "concat": "concat"}

@@ -9,7 +9,7 @@ from torch import nn
 from .layers import SelfDescribing
 from .opspec import OpSpec, Shape
 
-__all__ = ["ACTIVATIONS", "RESHAPES", "call_spec", "module_specs", "output_shape"]
+__all__ = ["ACTIVATIONS", "RESHAPES", "SPLITS", "call_spec", "module_specs", "output_shape", "same_padding"]
 
 #: Module classes of activations and the operator names that functions and ATen use for the same.
 ACTIVATIONS: dict[type[nn.Module], str] = {
@@ -34,7 +34,10 @@ _COPIES = ("alias", "clone", "contiguous", "detach", "dropout", "dropout2d", "fe
 _VIEWS = ("expand", "expand_as", "flatten", "reshape", "squeeze", "unflatten", "unsqueeze", "view", "view_as")
 RESHAPES = frozenset((*_COPIES, *_VIEWS))
 
-_SUMS = ("add", "iadd", "sub")
+#: Calls that return parts of their input, each read by an operator of its own.
+SPLITS = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind")
+
+_SUMS = ("add", "iadd", "rsub", "sub")
 _ARITHMETIC = frozenset(
     (*_SUMS, "abs", "clamp", "div", "exp", "log", "maximum", "minimum", "mul", "neg", "pow", "rsqrt", "sqrt", "truediv")
 )
@@ -74,18 +77,28 @@ def _convolution(module: nn.Conv2d | nn.ConvTranspose2d, input_shape: Shape, out
         output_shape,
         kernel=_pair(module.kernel_size),
         stride=_pair(module.stride),
-        padding=_same_padding(module) if isinstance(module.padding, str) else _pair(module.padding),
+        padding=_padding(module),
         dilation=_pair(module.dilation),
         groups=module.groups,
         bias=module.bias is not None,
     )
 
 
-def _same_padding(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, int]:
-    if module.padding == "valid":
-        return (0, 0)
-    heights, widths = zip(module.kernel_size, module.dilation, strict=True)
-    return (heights[0] - 1) * heights[1] // 2, (widths[0] - 1) * widths[1] // 2
+def _padding(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, int]:
+    if not isinstance(module.padding, str):
+        return _pair(module.padding)
+    is_same = module.padding == "same"
+    return same_padding(_pair(module.kernel_size), _pair(module.dilation)) if is_same else (0, 0)
+
+
+def same_padding(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """Padding of height and width that keeps an image's size at stride 1, what an even kernel has left over apart.
+
+    Args:
+        kernel: Kernel height and width.
+        dilation: Dilation of height and width.
+    """
+    return (kernel[0] - 1) * dilation[0] // 2, (kernel[1] - 1) * dilation[1] // 2
 
 
 _FUNCTION_NAMES: dict[type[nn.Module], str] = {
@@ -146,6 +159,7 @@ _PLAIN_KINDS = {
     "matmul": "matmul",
     "pad": "gather",
     "permute": "gather",
+    "select": "gather",
     "slice": "gather",
     "softmax": "softmax",
     "transpose": "gather",

@@ -58,9 +58,13 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file surfaces as anything, IndexError included
         raise ModelError(f"the checkpoint {path} cannot be read: {_last_line(error)}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(_is_named_tensor(item) for item in state.items()):
         raise ModelError(f"the checkpoint {path} must hold a state dict of tensors, got {type(state).__name__}")
     return state
+
+
+def _is_named_tensor(item: tuple[object, object]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def _last_line(error: Exception) -> str:

@@ -26,7 +26,7 @@ class _StoredLinear(CompressedLayer):
         self.in_features = in_features
         self.out_features = out_features
         self.bias = nn.Parameter(torch.zeros(out_features))
-        self._decoded: tuple[int, Tensor] | None = None
+        self._decoded: tuple[Tensor, object, Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has values of its own, whose version counter starts anew.
@@ -46,10 +46,12 @@ class _StoredLinear(CompressedLayer):
         """The dense weight, shape (out_features, in_features)."""
         if torch.is_grad_enabled() and self.stored_values.requires_grad:
             return self.decode()
-        version = self.stored_values._version
-        if self._decoded is None or self._decoded[0] != version:
-            self._decoded = (version, self.decode().detach())
-        return self._decoded[1]
+        values = self.stored_values
+        # Conversions and assignments put other values in place without counting up the version.
+        state = (values._version, values.dtype, values.device)
+        if self._decoded is None or self._decoded[0] is not values or self._decoded[1] != state:
+            self._decoded = (values, state, self.decode().detach())
+        return self._decoded[2]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Shape (..., in_features) to (..., out_features)."""

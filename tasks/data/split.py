@@ -37,6 +37,8 @@ class Split:
         if self.images.ndim != 4 or self.images.shape[1] != len(self.mean):
             shape = tuple(self.images.shape)
             raise DataError(f"expected images of shape (N, {len(self.mean)}, H, W), got {shape}")
+        if len(self.std) != len(self.mean) or not all(value > 0 for value in self.std):
+            raise DataError(f"expected {len(self.mean)} standard deviations above 0, got {tuple(self.std)}")
 
     def __len__(self) -> int:
         return len(self.labels)

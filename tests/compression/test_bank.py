@@ -108,7 +108,7 @@ def test_model_files_round_trip(small: Small, tmp_path: Path) -> None:
 
 
 def _damage(path: Path, small: Small, kind: str) -> None:
-    layers: object = {"conv": {"layer": "Conv9d"}}
+    layers: object = {"classifier.0": {"layer": "Conv9d"}}
     if kind == "rubbish":
         path.write_bytes(b"rubbish")
     elif kind == "foreign":
