@@ -54,7 +54,7 @@ def channel_groups(
         with _quiet():
             graph = torch_pruning.DependencyGraph().build_dependency(twin, example_input, verbose=False)
     except Exception as error:  # a third-party tracer fails in its own ways
-        reason = f"the dependency graph cannot be built: {str(error).splitlines()[0] if str(error) else error!r}"
+        reason = f"the dependency graph cannot be built: {_first_line(error)}"
         return {}, dict.fromkeys(candidates, reason)
     for site in candidates:
         group = _read_group(graph, twin.get_submodule(site), site, names)
@@ -63,6 +63,10 @@ def channel_groups(
         else:
             groups[site] = group
     return groups, refused
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else repr(error)
 
 
 @contextlib.contextmanager
@@ -82,7 +86,7 @@ def _read_group(
         with _quiet():
             members = graph.get_pruning_group(layer, prune, idxs=list(range(layer.out_channels)))
     except Exception as error:
-        return f"its dependencies cannot be followed: {str(error).splitlines()[0] if str(error) else error!r}"
+        return f"its dependencies cannot be followed: {_first_line(error)}"
     followers: list[str] = []
     consumers: dict[str, Tensor] = {}
     for member in members:
