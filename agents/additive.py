@@ -38,7 +38,7 @@ class AdditiveModel:
         """Positions whose error or cost a choice at `position` can change."""
         site = self._space.sites[position]
         readers = [i for i, other in enumerate(self._space.sites) if site.name in self._space.producers[other.name]]
-        inside = [self._space.positions[name] for name in site.layers if site.kind == "head"]
+        inside = self._space.inside(site)
         return [position, *readers, *(i for i in inside if i not in readers)]
 
     def minimum(self, price: float, exponent: float) -> Walk:
@@ -71,7 +71,7 @@ class AdditiveModel:
     def _error_and_share(self, position: int, walk: Sequence[int]) -> tuple[float, float]:
         space = self._space
         site = space.sites[position]
-        if self._is_swallowed(position, walk):
+        if space.is_swallowed(position, walk):
             return 0.0, 0.0
         before = {
             name: space.choices[space.positions[name]][walk[space.positions[name]]]
@@ -81,17 +81,10 @@ class AdditiveModel:
         key = (position, state, walk[position])
         if key not in self._known:
             choice = space.choices[position][walk[position]]
-            made = dict(zip(space.producers[site.name], state, strict=True))
+            made = space.made(site, state)
             costs = [self._weighted(Plan.of(made | {site.name: option})) for option in (choice, KEEP)]
             self._known[key] = self._problem.bank.error(site, state, choice), costs[0] - costs[1]
         return self._known[key]
-
-    def _is_swallowed(self, position: int, walk: Sequence[int]) -> bool:
-        """Whether the site lies inside a head that the walk replaces."""
-        name = self._space.sites[position].name
-        return any(
-            site.kind == "head" and walk[i] > 0 and name in site.layers for i, site in enumerate(self._space.sites)
-        )
 
     def _weighted(self, plan: Plan) -> float:
         costs, baseline = self._problem.evaluator.costs(plan), self._problem.baseline

@@ -16,7 +16,7 @@ DEFAULTS = {
     "data": "digits",
     "device": "host",
     "demand": "balanced",
-    "space": "all",
+    "space": "standard",
     "technique": "",
     "reward": "constrained",
     "agent": "maskable_ppo_cloned",

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from ..graph.fusion import Fusion
 from ..graph.graph import Graph
 from .bank import Bank
-from .layers import CompressedLayer
+from .layers import absorb, absorber
 from .plan import Plan
 
-__all__ = ["absorber", "assemble", "batch_norm_pairs", "fold_batch_norms", "structural_copy", "with_layers"]
+__all__ = ["assemble", "batch_norm_pairs", "fold_batch_norms", "structural_copy", "with_layers"]
 
 
 def structural_copy(module: nn.Module) -> nn.Module:
@@ -74,7 +74,7 @@ def fold_batch_norms(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn
             continue
         layer = copy.deepcopy(folded.get_submodule(layer_path))
         if absorber(layer) is not None:
-            _absorb(layer, *_affine(norm))
+            absorb(layer, *_affine(norm))
             folded.set_submodule(layer_path, layer)
             folded.set_submodule(norm_path, nn.Identity())
     return folded
@@ -89,22 +89,3 @@ def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
         return scale, -norm.running_mean * scale
     scale = scale * norm.weight
     return scale, norm.bias - norm.running_mean * scale
-
-
-def absorber(layer: nn.Module) -> nn.Conv2d | nn.Linear | CompressedLayer | None:
-    """The part of a layer that can take up a scale and a shift of its outputs; None where no part can."""
-    if isinstance(layer, nn.Sequential):
-        return absorber(layer[-1])
-    if isinstance(layer, CompressedLayer):
-        return layer if layer.absorbs else None
-    return layer if isinstance(layer, nn.Conv2d | nn.Linear) else None
-
-
-def _absorb(layer: nn.Module, scale: Tensor, shift: Tensor) -> None:
-    part = absorber(layer)
-    if isinstance(part, CompressedLayer):
-        part.absorb(scale, shift)
-    elif part is not None:
-        part.weight.mul_(scale.view(-1, *[1] * (part.weight.ndim - 1)))
-        bias = shift if part.bias is None else part.bias * scale + shift
-        part.bias = nn.Parameter(bias, requires_grad=part.weight.requires_grad)

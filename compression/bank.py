@@ -8,7 +8,7 @@ from .choice import Choice
 from .narrowing import narrowed_batch_norm
 from .plan import Plan
 from .site import Site
-from .space import SearchSpace, State
+from .space import Narrowing, SearchSpace, State
 from .variant import Variant
 
 __all__ = ["Bank", "VariantKey"]
@@ -23,11 +23,11 @@ class Bank:
     Args:
         space: The search space they belong to.
         variants: All of them. A site kept with all its inputs has none: it is the original layer.
-        kept: Site name and narrowing choice -> indices of the output channels that stay, in order.
+        kept: Site name and narrowing -> indices of the output channels that stay, in order.
     """
 
     def __init__(
-        self, space: SearchSpace, variants: Mapping[VariantKey, Variant], kept: Mapping[tuple[str, Choice], Tensor]
+        self, space: SearchSpace, variants: Mapping[VariantKey, Variant], kept: Mapping[tuple[str, Narrowing], Tensor]
     ) -> None:
         self.space = space
         self.variants = dict(variants)
@@ -50,11 +50,11 @@ class Bank:
             model: The original network.
         """
         changed: dict[str, nn.Module] = {}
-        # Backwards, so that a head that is replaced as a whole overrules the linear layers inside it.
+        # Backwards, so that a head or block that is replaced as a whole overrules the layers inside it.
         for site in reversed(self.space.sites):
             variant = self.variant(site, plan)
             if variant is not None:
-                # A head's variant takes the place of its last layer; the layers before let everything through.
+                # What replaces a head or block takes the place of its last layer; those before let everything through.
                 changed |= {layer: nn.Identity() for layer in site.layers[:-1]}
                 changed[site.layers[-1]] = variant.module
         return changed | self._narrowed_batch_norms(plan, model)
@@ -63,18 +63,18 @@ class Bank:
         narrowed: dict[str, nn.Module] = {}
         for follower, kept in self.kept_channels(plan).items():
             layer = model.get_submodule(follower)
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
                 narrowed[follower] = narrowed_batch_norm(layer, kept)
         return narrowed
 
     def kept_channels(self, plan: Plan) -> dict[str, Tensor]:
         """Path of each batch-norm or depthwise convolution that a plan narrows -> the channels that it still has."""
-        return {
-            follower: self.kept[name, plan[name]]
-            for name, group in self.space.groups.items()
-            if (name, plan[name]) in self.kept
-            for follower in group.followers
-        }
+        kept: dict[str, Tensor] = {}
+        for name, group in self.space.groups.items():
+            narrowing = self.space.narrowing(name, plan[name])
+            if narrowing is not None:
+                kept |= dict.fromkeys(group.followers, self.kept[name, narrowing])
+        return kept
 
     @property
     def storage_bytes(self) -> int:

@@ -1,5 +1,6 @@
 """Building a bank: calibrate once, fit every variant, remember each site on disk."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -15,16 +16,17 @@ from ..progress import Advance, step
 from .bank import Bank, VariantKey
 from .calibration import Calibration, calibrate
 from .choice import KEEP, Choice
-from .importance import Consumer, channel_order
+from .importance import Consumer, channel_order, taylor_scores
+from .layers import OverSignals, as_image_layer, layer_specs
 from .narrowing import input_indices, narrowed_layer, weight_columns
 from .site import Site
-from .space import SearchSpace, State
-from .technique import weight_matrix
-from .variant import Variant, layer_specs
+from .space import Narrowing, SearchSpace, State
+from .technique import settings, weight_matrix
+from .variant import Variant
 
 __all__ = ["build_bank"]
 
-BANK_VERSION = 1
+BANK_VERSION = 2
 _BATCH_SIZE = 32
 
 
@@ -39,7 +41,7 @@ def build_bank(
     Args:
         model: The network in evaluation mode.
         space: What can be chosen.
-        inputs: Calibration inputs of the network, shape (images, C, H, W).
+        inputs: Calibration inputs of the network, shape (examples, ...).
         fingerprint: Hash of the network's weights and the calibration data.
         folder: Where to keep the variants; None keeps them in memory alone.
     """
@@ -55,7 +57,8 @@ class _Builder:
         self._inputs = inputs
         self._fingerprint = fingerprint
         self._folder = folder
-        self._orders: dict[str, Tensor] = {}
+        self._orders: dict[tuple[str, str], Tensor] = {}
+        self._losses: dict[tuple[str, Narrowing], float] = {}
 
     def build(self) -> Bank:
         variants: dict[VariantKey, Variant] = {}
@@ -80,7 +83,7 @@ class _Builder:
         for state in self._space.states(site):
             is_open = self._space.open_choices(site, state)
             for choice, possible in zip(choices, is_open, strict=True):
-                is_original = choice == KEEP and (site.kind == "head" or all(made == KEEP for made in state))
+                is_original = choice == KEEP and (not site.is_layer or not any(state))
                 if possible and not is_original:
                     yield state, choice
 
@@ -90,37 +93,58 @@ class _Builder:
         with step("calibrating", len(batches)) as advance:
             return calibrate(self._model, self._space.sites, batches, advance)
 
-    def _order(self, name: str) -> Tensor:
+    @cached_property
+    def _taylor_scores(self) -> dict[str, Tensor]:
+        batches = torch.split(self._inputs, _BATCH_SIZE)
+        with step("measuring sensitivities", len(batches)) as advance:
+            return taylor_scores(self._model, tuple(self._space.groups), batches, advance)
+
+    def _order(self, name: str, criterion: str) -> Tensor:
         """The output channels of a narrowing site, the most important first."""
-        if name not in self._orders:
-            consumers = self._space.groups[name].consumers
-            self._orders[name] = channel_order([self._consumer(reader, inputs) for reader, inputs in consumers.items()])
-        return self._orders[name]
+        if (name, criterion) not in self._orders:
+            layer = self._model.get_submodule(name)
+            if criterion == "taylor":
+                order = self._taylor_scores[name].argsort(descending=True)
+            else:
+                order = channel_order(criterion, layer, self._consumers(name))
+            self._orders[name, criterion] = order
+        return self._orders[name, criterion]
+
+    def _consumers(self, name: str) -> list[Consumer]:
+        """Who reads the channels of a narrowing site; a recurrent layer reads its own hidden state."""
+        consumers = self._space.groups[name].consumers
+        found = [self._consumer(reader, inputs) for reader, inputs in consumers.items()]
+        hidden = self._calibrations[name].hidden_covariance
+        if hidden is not None:
+            weight = self._model.get_submodule(name).get_parameter("weight_hh_l0")
+            found.append(Consumer(weight.detach().double(), hidden, torch.arange(len(hidden))[:, None]))
+        return found
 
     def _consumer(self, reader: str, inputs: Tensor) -> Consumer:
         site = self._space.sites[self._space.positions[reader]]
-        weight = weight_matrix(self._model.get_submodule(reader))
+        layer = self._model.get_submodule(reader)
+        is_recurrent = site.kind == "recurrent"
+        weight = layer.get_parameter("weight_ih_l0").detach().double() if is_recurrent else weight_matrix(layer)
         columns = weight_columns(site, inputs.flatten()).view(inputs.shape[0], -1)
         return Consumer(weight, self._calibrations[reader].covariance, columns)
 
-    def _kept_channels(self, name: str, choice: Choice) -> Tensor:
-        return self._order(name)[: self._space.kept_channels(name, choice)].sort().values
+    def _kept_channels(self, name: str, narrowing: Narrowing) -> Tensor:
+        return self._order(name, narrowing.criterion)[: narrowing.kept].sort().values
 
-    def _all_kept(self) -> dict[tuple[str, Choice], Tensor]:
+    def _all_kept(self) -> dict[tuple[str, Narrowing], Tensor]:
         return {
-            (name, choice): self._kept_channels(name, choice)
+            (name, narrowing): self._kept_channels(name, narrowing)
             for name in self._space.groups
-            for choice in self._space.choices[self._space.positions[name]]
-            if self._space.narrows(choice)
+            for narrowing in self._space.narrowings(name)
         }
 
     def _kept_inputs(self, site: Site, state: State) -> Tensor:
         gone = [torch.zeros(0, dtype=torch.long)]
-        for producer, choice in zip(self._space.producers[site.name], state, strict=True):
-            if choice != KEEP:
+        for producer, narrowing in zip(self._space.producers[site.name], state, strict=True):
+            if narrowing is not None:
                 channels = self._space.sites[self._space.positions[producer]].out_channels
                 removed = torch.ones(channels, dtype=torch.bool)
-                removed[self._kept_channels(producer, choice)] = False
+                removed[self._kept_channels(producer, narrowing)] = False
                 consumers = self._space.groups[producer].consumers
                 inputs = consumers.get(site.layers[0], torch.arange(channels)[:, None])
                 gone.append(inputs[removed].flatten())
@@ -141,59 +165,72 @@ class _Builder:
         return fitted
 
     def _narrowed(self, site: Site, state: State) -> tuple[nn.Module, Site, Calibration]:
-        """The layer as its producers leave it, refitted; its site and its calibration."""
+        """The layer as its producers leave it, refitted; its site and its calibration.
+
+        A convolution over signals comes as the one over images of one row that techniques know.
+        """
         calibration = self._calibrations[site.name]
-        if site.name in self._space.groups:
-            calibration = replace(calibration, channel_order=self._order(site.name))
         layer = self._model.get_submodule(site.layers[-1])
-        if all(choice == KEEP for choice in state):
+        if isinstance(layer, nn.Conv1d):
+            layer = as_image_layer(layer)
+        if not any(state):
             return layer, site, calibration
         kept = self._kept_inputs(site, state)
-        if site.kind != "head":
+        if site.is_layer:
             layer = narrowed_layer(layer, site, kept, calibration)
         columns = weight_columns(site, kept) if site.groups == 1 else kept
         assert calibration.examples is not None
-        narrow = replace(calibration.narrowed(columns), examples=calibration.examples[:, kept])
-        return layer, self._space.narrowed_site(site, state), narrow
+        examples = calibration.examples.index_select(1 if site.kind == "conv2d" else -1, kept)
+        return layer, self._space.narrowed_site(site, state), replace(calibration.narrowed(columns), examples=examples)
 
     def _fit(self, layer: nn.Module, site: Site, choice: Choice, calibration: Calibration) -> Variant:
+        narrowing = self._space.narrowing(site.name, choice)
+        if narrowing is not None:
+            calibration = calibration.ranked(self._order(site.name, narrowing.criterion))
         if choice == KEEP:
             module = layer
         else:
             module = self._space.techniques[choice.technique].build(layer, site, choice, calibration)
         module = module.eval().requires_grad_(False)
-        input_shape = (site.features[0],) if site.kind == "head" else site.input_shape
         error = self._error(module, layer, site, choice, calibration)
-        return Variant(module, layer_specs(module, input_shape), error)
+        if site.over_signals:
+            module = OverSignals.of(module).eval()
+        return Variant(module, layer_specs(module, _read_shape(site)), error)
 
     @torch.no_grad()
     def _error(
         self, module: nn.Module, layer: nn.Module, site: Site, choice: Choice, calibration: Calibration
     ) -> float:
-        """Relative error on the examples; of a narrowing choice, what its consumers lose."""
+        """Relative error on the examples; of a narrowing choice, that of the channels left and what consumers lose."""
         if choice == KEEP:
             return 0.0
-        if self._space.narrows(choice):
-            return self._consumers_loss(site, choice)
         assert calibration.examples is not None
-        expected = layer(calibration.examples) if site.kind != "head" else calibration.example_outputs
+        if site.kind == "block":
+            return _block_error(calibration)
+        expected = _outputs(layer, calibration.examples) if site.is_layer else calibration.example_outputs
         assert expected is not None
+        narrowing = self._space.narrowing(site.name, choice)
+        if narrowing is not None:
+            axis = -1 if site.kind in ("linear", "recurrent") else 1
+            expected = expected.index_select(axis, self._kept_channels(site.name, narrowing))
         centred = expected - expected.mean(0)
-        return float((module(calibration.examples) - expected).norm() / centred.norm().clamp_min(1e-12))
+        own = float((_outputs(module, calibration.examples) - expected).norm() / centred.norm().clamp_min(1e-12))
+        return own if narrowing is None else math.hypot(own, self._consumers_loss(site.name, narrowing))
 
-    def _consumers_loss(self, site: Site, choice: Choice) -> float:
+    def _consumers_loss(self, name: str, narrowing: Narrowing) -> float:
         """Root of the mean share of output energy that the consumers lose by reading fewer channels."""
-        kept = self._kept_channels(site.name, choice)
-        consumers = self._space.groups[site.name].consumers
-        shares = [self._consumer(reader, inputs).loss(kept) for reader, inputs in consumers.items()]
-        return float((sum(shares) / len(shares)) ** 0.5)
+        if (name, narrowing) not in self._losses:
+            kept = self._kept_channels(name, narrowing)
+            shares = [consumer.loss(kept) for consumer in self._consumers(name)]
+            self._losses[name, narrowing] = float((sum(shares) / len(shares)) ** 0.5)
+        return self._losses[name, narrowing]
 
     def _path(self, site: Site) -> Path | None:
         if self._folder is None:
             return None
         space = self._space
         producers = [(name, space.choices[space.positions[name]]) for name in space.producers[site.name]]
-        techniques = [(name, sorted(vars(technique).items())) for name, technique in sorted(space.techniques.items())]
+        techniques = [settings(technique) for _, technique in sorted(space.techniques.items())]
         choices = space.choices[space.positions[site.name]]
         key = content_hash(self._fingerprint, repr((BANK_VERSION, site, choices, producers, techniques)))
         return self._folder / f"{key}.safetensors"
@@ -203,8 +240,8 @@ class _Builder:
         if path is None:
             return
         tensors = {name: t for i, variant in enumerate(found.values()) for name, t in variant.tensors(f"{i}|").items()}
-        if site.name in self._space.groups:
-            tensors["channel_order"] = self._order(site.name)
+        for narrowing in self._space.narrowings(site.name):
+            tensors[f"channel_order|{narrowing.criterion}"] = self._order(site.name, narrowing.criterion)
         metadata = {str(i): variant.describe() for i, variant in enumerate(found.values())}
         write_bytes(path, save(tensors, metadata))
 
@@ -222,10 +259,29 @@ class _Builder:
             }
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
             return None  # what is not whole is built again
-        if "channel_order" in tensors:
-            self._orders[site.name] = tensors["channel_order"]
+        for name, order in tensors.items():
+            if name.startswith("channel_order|"):
+                self._orders[site.name, name.partition("|")[2]] = order
         return found
 
     def _input_shape(self, site: Site, state: State) -> tuple[int, ...]:
-        narrowed = self._space.narrowed_site(site, state)
-        return (narrowed.features[0],) if site.kind == "head" else narrowed.input_shape
+        return _read_shape(self._space.narrowed_site(site, state))
+
+
+def _read_shape(site: Site) -> tuple[int, ...]:
+    """What the site's first layer reads."""
+    return (site.features[0],) if site.kind == "head" else site.input_shape
+
+
+def _outputs(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """What a layer gives, of a recurrent one without its last state."""
+    outputs: Tensor | tuple[Tensor, object] = layer(inputs)
+    return outputs if isinstance(outputs, Tensor) else outputs[0]
+
+
+def _block_error(calibration: Calibration) -> float:
+    """What the branch's variance is of the sum's, if branch and shortcut were independent: its root."""
+    assert calibration.examples is not None
+    assert calibration.example_outputs is not None
+    shortcut, branch = (float(t.var(0).mean()) for t in (calibration.examples, calibration.example_outputs))
+    return math.sqrt(branch / max(branch + shortcut, 1e-12))

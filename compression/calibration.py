@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from .fitting import shrunk_covariance
+from .fitting import compensation, shrunk_covariance
 from .site import Site
 
-__all__ = ["Calibration", "Moments", "calibrate", "input_vectors"]
+__all__ = ["Calibration", "Moments", "as_images", "calibrate", "calibrate_layer", "input_vectors"]
 
 #: Values kept of each layer's inputs to fit the 8-bit grid.
 _SAMPLE = 16384
@@ -25,16 +28,20 @@ class Calibration:
     """The inputs of one site as its techniques see them.
 
     Attributes:
-        covariance: Of the input vectors (of a convolution: the patches under the kernel, channel by channel), shrunk to
-            be positive definite; float64, shape (K, K); (0, 0) for grouped convolutions, which no fit needs it for.
+        covariance: Of the input vectors (of a convolution: the patches under the kernel, channel by channel; of a
+            recurrent layer: the features of a step), shrunk to be positive definite; float64, shape (K, K); (0, 0) for
+            grouped convolutions and blocks, which no fit needs it for.
         mean: Of the input vectors; float64, shape (K,).
         low: Lower end of the range worth representing in 8 bits.
         high: Upper end of it.
         output_covariance: Of a head only: covariance of the network's outputs with the input vectors, (outputs, K).
-        output_mean: Of a head only: mean of the network's outputs, (outputs,).
-        channel_order: Of a prunable site only: its output channels, the most important to its consumers first.
+        output_mean: Of a head: mean of the network's outputs, (outputs,); of a block: of what it adds, (channels,).
+        channel_order: Of a prunable site only: its output channels, the most important first.
         examples: A few inputs of the layer as they are, to measure a fit on.
-        example_outputs: Of a head only: the network's outputs for `examples`.
+        example_outputs: Of a head: the network's outputs for `examples`; of a block: what it adds.
+        hidden_covariance: Of a recurrent layer of one cell only: of the hidden state that a step starts from, shrunk;
+            float64, shape (H, H).
+        hidden_mean: Mean of that state; float64, shape (H,).
     """
 
     covariance: Tensor
@@ -46,6 +53,19 @@ class Calibration:
     channel_order: Tensor | None = None
     examples: Tensor | None = None
     example_outputs: Tensor | None = None
+    hidden_covariance: Tensor | None = None
+    hidden_mean: Tensor | None = None
+
+    @cached_property
+    def compensation(self) -> Tensor:
+        """See `fitting.compensation`."""
+        return compensation(self.covariance)
+
+    def ranked(self, channel_order: Tensor) -> Calibration:
+        """The same with another order of channels."""
+        known = replace(self, channel_order=channel_order)
+        known.__dict__.update({name: value for name, value in vars(self).items() if name == "compensation"})
+        return known
 
     def narrowed(self, kept: Tensor) -> Calibration:
         """The same inputs when only the indices `kept` are left."""
@@ -100,13 +120,18 @@ def input_vectors(site: Site, inputs: Tensor) -> Tensor:
     """The vectors that the site's weight matrix is multiplied with, one a row.
 
     Args:
-        site: A linear layer, a head or an ungrouped convolution.
-        inputs: What arrives at the layer: (N, C, H, W), or (N, features).
+        site: A linear or recurrent layer, a head or an ungrouped convolution.
+        inputs: What arrives at the layer: (N, C, H, W), (N, C, T), (N, steps, features) or (N, features).
     """
     if site.geometry is None:
-        return inputs
-    patches = site.geometry.patches(inputs.contiguous())
+        return inputs.reshape(-1, inputs.shape[-1])
+    patches = site.geometry.patches(as_images(site, inputs).contiguous())
     return patches.transpose(1, 2).reshape(-1, patches.shape[1])
+
+
+def as_images(site: Site, inputs: Tensor) -> Tensor:
+    """Signals (N, C, T) as images of one row, other inputs as they are."""
+    return inputs.unsqueeze(2) if site.over_signals else inputs
 
 
 def eight_bit_range(values: Tensor) -> tuple[float, float]:
@@ -128,32 +153,45 @@ def _grid_error(values: Tensor, low: float, high: float) -> float:
 
 
 class _Collector:
-    """Collects one site's statistics from the inputs of its first layer."""
+    """Collects one site's statistics from what goes into its first layer and comes out of its last."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
         self.moments = Moments()
         self.outputs = Moments()
+        self.hidden = Moments()
         self.samples: list[Tensor] = []
         self.examples: list[Tensor] = []
         self.example_outputs: list[Tensor] = []
         self._vectors: Tensor | None = None
 
     def see_inputs(self, inputs: Tensor) -> None:
-        self._keep_example(self.examples, inputs)
+        self._keep_example(self.examples, as_images(self.site, inputs))
         flat = inputs.flatten()
         self.samples.append(flat[:: max(1, flat.numel() * 8 // _SAMPLE)].clone())
-        if self.site.groups == 1:
+        if self.site.groups == 1 and self.site.kind != "block":
             self._vectors = input_vectors(self.site, inputs)
             self.moments.update(self._vectors, self._vectors)
 
+    def see_layer_outputs(self, outputs: Any) -> None:
+        """What the last layer of the site gives."""
+        if self.site.kind == "block":
+            values = outputs.movedim(1, -1).reshape(-1, outputs.shape[1])
+            self.outputs.update(values, values[:, :1])
+            self._keep_example(self.example_outputs, outputs)
+        elif self.site.kind == "recurrent" and self.site.cells == 1:
+            states = outputs[0]
+            before = torch.cat([torch.zeros_like(states[:, :1]), states[:, :-1]], 1).flatten(0, 1)
+            self.hidden.update(before, before)
+
     def see_outputs(self, outputs: Tensor) -> None:
+        """What the network gives."""
         if self.site.kind == "head" and self._vectors is not None:
             self.outputs.update(outputs, self._vectors)
             self._keep_example(self.example_outputs, outputs)
 
     def _keep_example(self, examples: list[Tensor], batch: Tensor) -> None:
-        limit = _IMAGES if self.site.kind == "conv2d" else _VECTORS
+        limit = _VECTORS if self.site.kind in ("linear", "head") else _IMAGES
         missing = limit - sum(len(part) for part in examples)
         if missing > 0:
             examples.append(batch[:missing].clone())
@@ -161,19 +199,20 @@ class _Collector:
     def result(self) -> Calibration:
         low, high = eight_bit_range(torch.cat(self.samples))
         examples = torch.cat(self.examples)
-        if self.site.groups > 1:
+        if self.site.kind == "block" or self.site.groups > 1:
             nothing = torch.zeros(0, dtype=torch.float64)
-            return Calibration(nothing.view(0, 0), nothing, low, high, examples=examples)
-        covariance = shrunk_covariance(self.moments.covariance, self.moments.count)
-        known = Calibration(covariance, self.moments.means[0], low, high, examples=examples)
-        if self.site.kind != "head":
+            known = Calibration(nothing.view(0, 0), nothing, low, high, examples=examples)
+        else:
+            covariance = shrunk_covariance(self.moments.covariance, self.moments.count)
+            known = Calibration(covariance, self.moments.means[0], low, high, examples=examples)
+        if self.hidden.count:
+            hidden = shrunk_covariance(self.hidden.covariance, self.hidden.count)
+            known = replace(known, hidden_covariance=hidden, hidden_mean=self.hidden.means[0])
+        if not self.example_outputs:
             return known
-        return replace(
-            known,
-            output_covariance=self.outputs.covariance,
-            output_mean=self.outputs.means[0],
-            example_outputs=torch.cat(self.example_outputs),
-        )
+        cross = self.outputs.covariance if self.site.kind == "head" else None
+        outputs = torch.cat(self.example_outputs)
+        return replace(known, output_covariance=cross, output_mean=self.outputs.means[0], example_outputs=outputs)
 
 
 @torch.no_grad()
@@ -192,9 +231,7 @@ def calibrate(
         Site name -> its statistics.
     """
     collectors = {site.name: _Collector(site) for site in sites}
-    hooks = [
-        model.get_submodule(site.layers[0]).register_forward_pre_hook(_hook(collectors[site.name])) for site in sites
-    ]
+    hooks = [hook for collector in collectors.values() for hook in _hooks(model, collector)]
     try:
         for batch in batches:
             outputs = model(batch)
@@ -207,8 +244,28 @@ def calibrate(
     return {name: collector.result() for name, collector in collectors.items()}
 
 
-def _hook(collector: _Collector) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def see(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+@torch.no_grad()
+def calibrate_layer(site: Site, layer: nn.Module, inputs: Tensor) -> Calibration:
+    """Statistics of one layer from its inputs alone.
+
+    Args:
+        site: The layer's site.
+        layer: The layer.
+        inputs: What it reads; shape (n, ...).
+    """
+    collector = _Collector(site)
+    collector.see_inputs(inputs)
+    collector.see_layer_outputs(layer(inputs))
+    return collector.result()
+
+
+def _hooks(model: nn.Module, collector: _Collector) -> list[RemovableHandle]:
+    def see_inputs(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         collector.see_inputs(arguments[0])
 
-    return see
+    def see_outputs(_: nn.Module, __: tuple[Tensor, ...], outputs: Any) -> None:
+        collector.see_layer_outputs(outputs)
+
+    layers = collector.site.layers
+    first = model.get_submodule(layers[0]).register_forward_pre_hook(see_inputs)
+    return [first, model.get_submodule(layers[-1]).register_forward_hook(see_outputs)]

@@ -11,7 +11,14 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
-__all__ = ["ChannelGroup", "channel_groups"]
+from ..graph.graph import Graph, Operator
+from ..graph.opspec import GATES
+
+__all__ = ["ChannelGroup", "channel_groups", "recurrent_groups"]
+
+#: Operators that read hidden units and mix them, and such as keep them apart.
+_MIXING = ("linear", *GATES)
+_PASSING = ("gather", "reshape", "activation")
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,14 @@ def channel_groups(
     Returns:
         The groups by convolution, and a mapping from refused convolution to reason.
     """
+    if not candidates:
+        return {}, {}
     twin = copy.deepcopy(model).eval().requires_grad_(True)
     names = {module: name for name, module in twin.named_modules()}
     groups: dict[str, ChannelGroup] = {}
     refused: dict[str, str] = {}
     try:
-        with _quiet():
+        with _traceable():
             graph = torch_pruning.DependencyGraph().build_dependency(twin, example_input, verbose=False)
     except Exception as error:  # a third-party tracer fails in its own ways
         reason = f"the dependency graph cannot be built: {_first_line(error)}"
@@ -70,8 +79,9 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+def _traceable() -> Iterator[None]:
+    # torch-pruning follows the graph of gradients.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.enable_grad():
         warnings.simplefilter("ignore")
         yield
 
@@ -80,10 +90,10 @@ def _read_group(
     graph: "torch_pruning.DependencyGraph", layer: nn.Module, site: str, names: dict[nn.Module, str]
 ) -> ChannelGroup | str:
     """The group of one convolution, or why there is none."""
-    assert isinstance(layer, nn.Conv2d)
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
     prune = torch_pruning.prune_conv_out_channels
     try:
-        with _quiet():
+        with _traceable():
             members = graph.get_pruning_group(layer, prune, idxs=list(range(layer.out_channels)))
     except Exception as error:
         return f"its dependencies cannot be followed: {_first_line(error)}"
@@ -106,15 +116,56 @@ def _read_group(
     return ChannelGroup(site, tuple(followers), consumers)
 
 
+def recurrent_groups(graph: Graph, candidates: tuple[str, ...]) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
+    """The groups of those recurrent layers whose hidden units can go: only linear and recurrent layers read them.
+
+    Args:
+        graph: The network's trace.
+        candidates: Dotted paths of recurrent layers of one cell.
+
+    Returns:
+        The groups by layer, and a mapping from refused layer to reason.
+    """
+    groups: dict[str, ChannelGroup] = {}
+    refused: dict[str, str] = {}
+    for name in candidates:
+        operator = graph.calls(name)[0]
+        readers = _readers(graph, operator, operator.output_shape[-1])
+        if isinstance(readers, str):
+            refused[name] = readers
+        else:
+            units = torch.arange(operator.output_shape[-1])[:, None]
+            groups[name] = ChannelGroup(name, (), dict.fromkeys(readers, units))
+    return groups, refused
+
+
+def _readers(graph: Graph, operator: Operator, units: int) -> list[str] | str:
+    """The layers that read the units, past what only picks steps; or why that cannot be told."""
+    if operator.name == graph.output:
+        return "its hidden units reach the network's output"
+    found: list[str] = []
+    for consumer in graph.consumers(operator.name):
+        if consumer.kind in _MIXING and consumer.module:
+            found.append(consumer.module)
+            continue
+        if consumer.kind not in _PASSING or consumer.output_shape[-1] != units:
+            return f"its hidden units pass through {consumer.name}, a {consumer.kind}"
+        behind = _readers(graph, consumer, units)
+        if isinstance(behind, str):
+            return behind
+        found.extend(behind)
+    return found
+
+
 def _is_depthwise(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels > 1
+    return isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups == module.in_channels == module.out_channels > 1
 
 
 def _member_problem(module: nn.Module, name: str, is_input: bool) -> str:
     """Why channels cannot go through this member; "" when they can."""
-    if isinstance(module, nn.BatchNorm2d) or _is_depthwise(module):
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or _is_depthwise(module):
         return ""
-    if isinstance(module, nn.Conv2d | nn.Linear):
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
         if not is_input:
             return f"its channels are tied to those of {name}"
         return "" if getattr(module, "groups", 1) == 1 else f"{name} is a grouped convolution"

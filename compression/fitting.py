@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "compensation",
     "least_squares",
     "output_basis",
     "output_energy",
@@ -22,6 +23,9 @@ __all__ = [
     "solve_right",
     "whitened_basis",
 ]
+
+#: Columns that are rounded before the later ones are updated.
+_BLOCK = 64
 
 
 def shrunk_covariance(covariance: Tensor, samples: int) -> Tensor:
@@ -138,25 +142,43 @@ def whitened_basis(unfolded: Tensor, covariance: Tensor) -> Tensor:
     return rows
 
 
-def round_in_sequence(weight: Tensor, covariance: Tensor, rounded: Callable[[int, Tensor], Tensor]) -> Tensor:
+def compensation(covariance: Tensor) -> Tensor:
+    """How the error of one input's weights is best made up for by those of later inputs.
+
+    Args:
+        covariance: C, shape (K, K), positive definite.
+
+    Returns:
+        The upper Cholesky factor of C^-1, shape (K, K).
+    """
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor
+
+
+def round_in_sequence(weight: Tensor, factor: Tensor, rounded: Callable[[int, Tensor], Tensor]) -> Tensor:
     """Round the inputs' weights one column after the other, the later columns making up for each error.
 
-    Optimal brain compression in its fixed-order form (Frantar et al. 2022, arXiv 2210.17323, eqs. 2 and 3).
+    Optimal brain compression in its fixed-order form (Frantar et al. 2022, arXiv 2210.17323, eqs. 2 and 3), with the
+    later columns updated a block at a time.
 
     Args:
         weight: W, shape (outputs, K).
-        covariance: C, shape (K, K), positive definite.
+        factor: Of the inputs' covariance; see `compensation`.
         rounded: From a column index and a column (outputs,) to the column's allowed values.
 
     Returns:
         The rounded weights, shape (outputs, K).
     """
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
-    upper = torch.linalg.cholesky(inverse, upper=True)
     remaining = weight.clone()
-    for column in range(weight.shape[1]):
-        values = rounded(column, remaining[:, column])
-        error = (remaining[:, column] - values) / upper[column, column]
-        remaining[:, column] = values
-        remaining[:, column + 1 :] -= torch.outer(error, upper[column, column + 1 :])
+    for start in range(0, weight.shape[1], _BLOCK):
+        stop = min(start + _BLOCK, weight.shape[1])
+        errors = torch.zeros(weight.shape[0], stop - start, dtype=weight.dtype)
+        for column in range(start, stop):
+            values = rounded(column, remaining[:, column])
+            error = (remaining[:, column] - values) / factor[column, column]
+            remaining[:, column] = values
+            remaining[:, column + 1 : stop] -= torch.outer(error, factor[column, column + 1 : stop])
+            errors[:, column - start] = error
+        remaining[:, stop:] -= errors @ factor[start:stop, stop:]
     return remaining

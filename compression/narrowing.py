@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .calibration import Calibration
 from .fitting import reduced_weight
+from .layers import build_module, describe_module
 from .site import Site
 from .technique import corrected_bias, weight_matrix
 
@@ -44,6 +45,8 @@ def narrowed_layer(layer: nn.Module, site: Site, kept: Tensor, calibration: Cali
     """
     if site.groups > 1:
         return _narrowed_depthwise(layer, site, kept)
+    if site.kind == "recurrent":
+        return _narrowed_recurrent(layer, kept, calibration)
     columns = weight_columns(site, kept)
     reduced = reduced_weight(weight_matrix(layer), calibration.covariance, columns)
     effective = torch.zeros_like(weight_matrix(layer))
@@ -68,8 +71,25 @@ def _narrowed_depthwise(layer: nn.Module, site: Site, kept: Tensor) -> nn.Conv2d
     return narrow
 
 
-def narrowed_batch_norm(layer: nn.BatchNorm2d, kept: Tensor) -> nn.BatchNorm2d:
+def _narrowed_recurrent(layer: nn.Module, kept: Tensor, calibration: Calibration) -> nn.Module:
+    """The first layer of the stack reads fewer features; the others are as they were."""
+    assert isinstance(layer, nn.GRU | nn.LSTM)
+    frame = describe_module(layer) | {"input_size": len(kept)}
+    narrow = build_module(frame)
+    state = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    for name in [name for name in state if name.startswith("weight_ih_l0")]:
+        weight = state[name].double()
+        reduced = reduced_weight(weight, calibration.covariance, kept)
+        state[name] = reduced.float()
+        bias = name.replace("weight", "bias")
+        if bias in state:
+            state[bias] += (weight @ calibration.mean - reduced @ calibration.mean[kept]).float()
+    narrow.load_state_dict(state)
+    return narrow.eval().requires_grad_(False)
+
+
+def narrowed_batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, kept: Tensor) -> nn.BatchNorm1d | nn.BatchNorm2d:
     """The batch-norm of the channels `kept`."""
-    narrow = nn.BatchNorm2d(len(kept), layer.eps, layer.momentum, layer.affine).eval()
+    narrow = type(layer)(len(kept), layer.eps, layer.momentum, layer.affine).eval()
     narrow.load_state_dict({name: t[kept] if t.ndim else t for name, t in layer.state_dict().items()})
     return narrow

@@ -8,13 +8,13 @@ from torch import nn
 from ..graph.fusion import Fusion, with_activation
 from ..graph.graph import Graph, Operator
 from ..graph.opspec import FREE_KINDS, OpSpec
-from .assembly import absorber
 from .bank import Bank
+from .blocks import Block, find_blocks
 from .choice import KEEP, Choice
-from .layers import CompressedLayer
+from .layers import CompressedLayer, absorber, parameter_count
 from .plan import Plan
 from .site import HEAD, Site
-from .variant import parameter_count, state_bytes
+from .variant import state_bytes
 
 __all__ = ["Realiser", "count_parameters", "count_storage_bytes"]
 
@@ -39,8 +39,8 @@ class Realiser:
 
     @cached_property
     def _site_at(self) -> dict[str, Site]:
-        """Operator name -> the convolution or linear site that it calls."""
-        by_module = {site.name: site for site in self._space.sites if site.kind != "head"}
+        """Operator name -> the site of the layer that it calls."""
+        by_module = {site.name: site for site in self._space.sites if site.is_layer}
         return {o.name: by_module[o.module] for o in self._graph.operators if o.module in by_module}
 
     @cached_property
@@ -66,13 +66,21 @@ class Realiser:
                 carried[operator.name] = tuple(dict.fromkeys(sources))
         return carried
 
+    @cached_property
+    def _blocks(self) -> tuple[Block, ...]:
+        return tuple(block for block in find_blocks(self._graph) if block.name in self._space.positions)
+
     def operators(self, plan: Plan) -> tuple[Operator, ...]:
         """The operators that an engine executes for a plan, in order."""
         realised: list[Operator] = []
         replaced = self._head_operators if plan[HEAD] != KEEP else ()
+        skipped = {name for block in self._blocks if plan[block.name] != KEEP for name in block.operators}
         standing_for: dict[str, str] = {}
         for operator in self._graph.operators:
             inputs = tuple(standing_for.get(name, name) for name in operator.inputs)
+            if operator.name in skipped:
+                standing_for[operator.name] = inputs[0]
+                continue
             is_replaced = operator.name in replaced
             if operator.name in self._fusion.owner and not is_replaced:
                 standing_for[operator.name] = self._fusion.owner[operator.name]
@@ -101,8 +109,8 @@ class Realiser:
         for site in self._space.sites:
             choices = self._space.choices[self._space.positions[site.name]]
             for state in self._space.states(site):
-                made = dict(zip(self._space.producers[site.name], state, strict=False))
-                is_open = self._space.open_choices(site, state or (KEEP,) * len(self._space.producers[site.name]))
+                made = self._space.made(site, state)
+                is_open = self._space.open_choices(site, state)
                 for choice in (c for c, possible in zip(choices, is_open, strict=True) if possible):
                     yield Plan.of({s.name: {**made, site.name: choice}.get(s.name, KEEP) for s in self._space.sites})
 
@@ -120,9 +128,20 @@ class Realiser:
     def _narrowed(self, operator: Operator, spec: OpSpec, plan: Plan) -> OpSpec:
         """An operator without choices, on the channels that its producers leave."""
         gone = sum(self._gone(name, plan[name]) for name in self._carried[operator.name])
-        if not gone or len(spec.input_shape) != 3 or len(spec.output_shape) != 3:
+        if not gone:
+            return spec
+        if self._carries_units(operator):
+            rest = spec.input_shape[:-1], spec.output_shape[:-1]
+            shapes = ((*rest[0], spec.input_shape[-1] - gone), (*rest[1], spec.output_shape[-1] - gone))
+            return spec.replace(input_shape=shapes[0], output_shape=shapes[1])
+        if len(spec.input_shape) == 1 or len(spec.output_shape) == 1:
             return spec
         return spec.narrowed(spec.input_shape[0] - gone, spec.output_shape[0] - gone)
+
+    def _carries_units(self, operator: Operator) -> bool:
+        """Whether the operator's channels are a recurrent layer's hidden units, which come last in its shapes."""
+        sites = self._space.sites
+        return any(sites[self._space.positions[name]].kind == "recurrent" for name in self._carried[operator.name])
 
     def _gone(self, name: str, choice: Choice) -> int:
         site = self._space.sites[self._space.positions[name]]

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from .assembly import assemble, structural_copy
 from .bank import Bank
-from .calibration import Calibration, Moments, eight_bit_range, input_vectors
+from .calibration import Calibration, Moments, as_images, eight_bit_range, input_vectors
 from .choice import KEEP, Choice
 from .fitting import shrunk_covariance, solve_right
+from .layers import OverSignals, as_image_layer
 from .plan import Plan
 from .site import Site
 from .technique import weight_matrix
@@ -25,6 +26,9 @@ __all__ = ["refit"]
 #: Images whose patches are unfolded at a time.
 _CHUNK = 16
 _SAMPLE = 65536
+
+#: Inputs that compositions are fitted on behind their first stage.
+_EXAMPLES = 64
 
 
 @torch.no_grad()
@@ -37,7 +41,7 @@ def refit(
         model: The original network in evaluation mode.
         plan: A plan of the bank's space.
         bank: The variants, which are left as they are.
-        inputs: Calibration inputs of the network, shape (images, C, H, W).
+        inputs: Calibration inputs of the network, shape (examples, ...).
         advance: Called after each layer.
 
     Returns:
@@ -59,18 +63,17 @@ def refit(
 
 
 def _sites_to_refit(plan: Plan, bank: Bank) -> list[Site]:
-    """Sites whose inputs a plan changes; depthwise convolutions have no fit to repeat."""
+    """Sites whose inputs a plan changes; depthwise convolutions, recurrent layers and blocks have no fit to repeat."""
+    space = bank.space
+    walk = space.indices(plan)
     affected: list[Site] = []
     changed = False
-    inside_head: tuple[str, ...] = ()
-    for site in bank.space.sites:
-        is_replaced = site.name in inside_head and site.kind != "head"
-        if site.kind == "head" and plan[site.name] != KEEP:
-            inside_head = site.layers
-        is_kept_head = site.kind == "head" and plan[site.name] == KEEP
-        if changed and site.groups == 1 and not is_replaced and not is_kept_head:
+    for position, site in enumerate(space.sites):
+        is_solvable = site.kind in ("conv2d", "linear") and site.groups == 1
+        is_replaced_head = site.kind == "head" and walk[position] > 0
+        if changed and (is_solvable or is_replaced_head) and not space.is_swallowed(position, walk):
             affected.append(site)
-        changed = changed or plan[site.name] != KEEP
+        changed = changed or walk[position] > 0
     return affected
 
 
@@ -93,6 +96,13 @@ def _site_outputs(model: nn.Module, sites: list[Site], inputs: Tensor) -> dict[s
     return outputs
 
 
+def _over_images(layer: nn.Module) -> nn.Module:
+    """A layer over signals as the one over images that techniques know; others as they are."""
+    if isinstance(layer, OverSignals):
+        return layer.inner
+    return as_image_layer(layer) if isinstance(layer, nn.Conv1d) else layer
+
+
 class _Refitter(nn.Module):
     """Stands in for a layer: solves it for the inputs it gets, then computes with the result."""
 
@@ -113,10 +123,11 @@ class _Refitter(nn.Module):
         self._choice: Choice = plan[site.name]
         self._technique = space.techniques.get(self._choice.technique)
         self._site = space.narrowed_site(site, state)
-        untouched = bank.variants.get((site.name, state, KEEP)) if site.kind != "head" else None
+        untouched = bank.variants.get((site.name, state, KEEP)) if site.is_layer else None
         # Held in a tuple so that it does not become a part of the network.
-        self._layer = (untouched.module if untouched else model.get_submodule(site.layers[-1]),)
-        self._kept = bank.kept.get((site.name, self._choice))
+        self._layer = (_over_images(untouched.module if untouched else model.get_submodule(site.layers[-1])),)
+        narrowing = space.narrowing(site.name, self._choice)
+        self._kept = bank.kept[site.name, narrowing] if narrowing else None
         self._targets = targets
         self._advance = advance
 
@@ -127,6 +138,8 @@ class _Refitter(nn.Module):
             self.refitted = layer
         else:
             self.refitted = self._technique.build(layer, self._site, self._choice, calibration)
+        if self._site.over_signals:
+            self.refitted = OverSignals.of(self.refitted)
         self.refitted = self.refitted.eval().requires_grad_(False)
         self._advance()
         outputs: Tensor = self.refitted(inputs)
@@ -149,6 +162,7 @@ class _Refitter(nn.Module):
             output_covariance=cross.covariance if self._site.kind == "head" else None,
             output_mean=cross.means[0] if self._site.kind == "head" else None,
             channel_order=self._channel_order(),
+            examples=as_images(self._site, inputs[:_EXAMPLES]),
         )
         return calibration, cross
 

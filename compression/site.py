@@ -1,4 +1,4 @@
-"""Where choices are made: the layers of a network that can be compressed, and its head."""
+"""Where choices are made: layers of a network, its head, and blocks that a shortcut leads around."""
 
 import dataclasses
 import math
@@ -8,12 +8,13 @@ from typing import Literal
 from torch import nn
 
 from ..graph.graph import Graph, Operator
-from ..graph.opspec import Shape
+from ..graph.opspec import GATES, Shape
+from .blocks import find_blocks
 from .layers import ConvGeometry
 
-__all__ = ["HEAD", "Site", "SiteKind", "find_sites"]
+__all__ = ["HEAD", "Site", "SiteKind", "find_sites", "layer_site"]
 
-SiteKind = Literal["conv2d", "linear", "head"]
+SiteKind = Literal["conv2d", "linear", "recurrent", "head", "block"]
 
 #: Name of the site that stands for all fully connected layers at the end of a network.
 HEAD = "head"
@@ -24,14 +25,20 @@ class Site:
     """A place where a choice is made.
 
     Attributes:
-        name: Dotted path of the layer, or `HEAD`.
-        kind: "conv2d", "linear" or "head".
-        input_shape: Shape of the input without the batch axis; of a head, the feature map before it is flattened.
+        name: Dotted path of the layer, `HEAD`, or the path of a block.
+        kind: "conv2d" (over signals, too, which count as images of one row), "linear", "recurrent", "head" or "block"
+            (what a shortcut leads around).
+        input_shape: Shape of the input without the batch axis; of a head, the feature map before it is flattened; of a
+            recurrent layer (steps, features).
         output_shape: Shape of the output without the batch axis.
-        layers: Dotted paths of the layers that a choice replaces: (name,), or the head's linear layers in order.
+        layers: Dotted paths of the layers that a choice replaces: (name,), the head's linear layers in order, or the
+            layers of a block in order.
         geometry: How the kernel of a convolution moves; None elsewhere.
         features: Widths of a head's layers from the flattened feature map to the output; () elsewhere.
         prunable: Whether output channels can be taken away without touching a layer that others depend on.
+        over_signals: Whether the layer is an nn.Conv1d.
+        cell: "gru" or "lstm" of a recurrent layer; "" elsewhere.
+        cells: Layers of a recurrent stack, a direction counted as a layer; 0 elsewhere.
     """
 
     name: str
@@ -42,16 +49,24 @@ class Site:
     geometry: ConvGeometry | None = None
     features: tuple[int, ...] = ()
     prunable: bool = False
+    over_signals: bool = False
+    cell: str = ""
+    cells: int = 0
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether the site is one layer, not several."""
+        return self.kind not in ("head", "block")
 
     @property
     def in_channels(self) -> int:
-        """Input channels of a convolution or head, input features of a linear layer."""
-        return self.input_shape[-1] if self.kind == "linear" else self.input_shape[0]
+        """Input channels of a convolution, head or block, input features of a linear or recurrent layer."""
+        return self.input_shape[-1] if self.kind in ("linear", "recurrent") else self.input_shape[0]
 
     @property
     def out_channels(self) -> int:
         """Output channels or features."""
-        return self.output_shape[-1] if self.kind == "linear" else self.output_shape[0]
+        return self.output_shape[-1] if self.kind in ("linear", "recurrent") else self.output_shape[0]
 
     @property
     def groups(self) -> int:
@@ -63,17 +78,35 @@ class Site:
         """Elements of the weights, without biases."""
         if self.kind == "head":
             return sum(a * b for a, b in zip(self.features, self.features[1:], strict=False))
+        if self.kind == "block":
+            return 0
+        if self.kind == "recurrent":
+            return self._recurrent_weights
         kernel = math.prod(self.geometry.kernel) if self.geometry else 1
         return self.out_channels * self.in_channels // self.groups * kernel
 
     @property
+    def _recurrent_weights(self) -> int:
+        """Of one layer, forwards, exactly; of a stack, as many layers of the same width."""
+        hidden = self.out_channels
+        first = GATES[self.cell] * hidden * (self.in_channels + hidden)
+        return first + (self.cells - 1) * GATES[self.cell] * hidden * 2 * hidden
+
+    @property
     def macs(self) -> int:
-        """Multiply-accumulates of one inference."""
-        return self.weights * (math.prod(self.output_shape[1:]) if self.kind == "conv2d" else 1)
+        """Multiply-accumulates of one inference; 0 of a block, whose layers are sites of their own."""
+        times = {"conv2d": math.prod(self.output_shape[1:]), "recurrent": self.input_shape[0]}
+        return self.weights * times.get(self.kind, 1)
+
+    def with_outputs(self, channels: int) -> "Site":
+        """The same site with fewer output channels or features."""
+        if self.kind in ("linear", "recurrent"):
+            return dataclasses.replace(self, output_shape=(*self.output_shape[:-1], channels))
+        return dataclasses.replace(self, output_shape=(channels, *self.output_shape[1:]))
 
     def narrowed(self, in_channels: int) -> "Site":
-        """The same site when only some input channels (of a linear layer: features) are left."""
-        if self.kind == "linear":
+        """The same site when only some input channels (of a linear or recurrent layer: features) are left."""
+        if self.kind in ("linear", "recurrent"):
             return dataclasses.replace(self, input_shape=(*self.input_shape[:-1], in_channels))
         shape = (in_channels, *self.input_shape[1:])
         if self.kind == "head":
@@ -88,21 +121,29 @@ class Site:
 def find_sites(model: nn.Module, graph: Graph) -> tuple[tuple[Site, ...], dict[str, str]]:
     """All sites in order of execution, and why other layers with weights are none.
 
+    A head or block comes before the layers inside it.
+
     Returns:
         The sites, not yet known to be prunable, and a mapping from layer to reason.
     """
     sites: list[Site] = []
     skipped: dict[str, str] = {}
     head = _find_head(graph)
+    blocks = {block.first: block for block in find_blocks(graph)}
     for operator in graph.operators:
-        if operator.kind not in ("conv2d", "linear") or not operator.module or operator.module in skipped:
+        if operator.name in blocks:
+            block = blocks[operator.name]
+            sites.append(Site(block.name, "block", block.shape, block.shape, block.layers))
+        is_candidate = operator.kind in ("conv2d", "linear", *GATES) and operator.module
+        if not is_candidate or operator.module in skipped:
             continue
-        if reason := _why_not(model.get_submodule(operator.module), graph, operator):
+        layer = model.get_submodule(operator.module)
+        if reason := _why_not(layer, graph, operator):
             skipped[operator.module] = reason
             continue
         if head and operator.module == head.layers[0]:
             sites.append(head)
-        sites.append(_layer_site(model.get_submodule(operator.module), operator))
+        sites.append(layer_site(operator.module, layer, operator.specs[0].input_shape))
     return tuple(sites), skipped
 
 
@@ -110,25 +151,45 @@ def _why_not(layer: nn.Module, graph: Graph, operator: Operator) -> str:
     """Why a layer is no site; "" when it is one."""
     if len(graph.calls(operator.module)) > 1:
         return "it is called more than once"
-    if type(layer) not in (nn.Conv2d, nn.Linear):
+    if type(layer) not in (nn.Conv2d, nn.Conv1d, nn.Linear, nn.GRU, nn.LSTM):
         return f"its class is {type(layer).__name__}, which no technique knows"
-    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
-        return f"it pads with {layer.padding_mode!r}, techniques pad with zeros"
-    if isinstance(layer, nn.Conv2d) and isinstance(layer.padding, str):
-        return f"its padding is {layer.padding!r}, techniques need it in numbers"
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        return _why_not_convolution(layer)
+    if isinstance(layer, nn.LSTM) and layer.proj_size:
+        return "its hidden state is projected, which no technique knows"
     if isinstance(layer, nn.Linear) and len(operator.spec.input_shape) != 1:
         return "it is applied along an axis, techniques for it take one vector"
     return ""
 
 
-def _layer_site(layer: nn.Module, operator: Operator) -> Site:
-    spec = operator.spec
-    if isinstance(layer, nn.Conv2d):
+def _why_not_convolution(layer: nn.Conv1d | nn.Conv2d) -> str:
+    if layer.padding_mode != "zeros":
+        return f"it pads with {layer.padding_mode!r}, techniques pad with zeros"
+    if isinstance(layer.padding, str):
+        return f"its padding is {layer.padding!r}, techniques need it in numbers"
+    return ""
+
+
+def layer_site(name: str, layer: nn.Module, input_shape: Shape) -> Site:
+    """The site of one layer.
+
+    Args:
+        name: Dotted path of the layer.
+        layer: A convolution, linear or recurrent layer, or one that is stored as one.
+        input_shape: Shape of its input without the batch axis; of an nn.Conv1d, as an image of one row.
+    """
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
         geometry = ConvGeometry.of(layer)
-        return Site(
-            operator.module, "conv2d", spec.input_shape, spec.output_shape, (operator.module,), geometry=geometry
-        )
-    return Site(operator.module, "linear", spec.input_shape, spec.output_shape, (operator.module,))
+        shape = geometry.spec(input_shape, layer.out_channels, bias=True).output_shape
+        is_signal = isinstance(layer, nn.Conv1d)
+        return Site(name, "conv2d", input_shape, shape, (name,), geometry=geometry, over_signals=is_signal)
+    if isinstance(layer, nn.GRU | nn.LSTM):
+        directions = 2 if layer.bidirectional else 1
+        shape = (input_shape[0], layer.hidden_size * directions)
+        cell = "gru" if isinstance(layer, nn.GRU) else "lstm"
+        return Site(name, "recurrent", input_shape, shape, (name,), cell=cell, cells=layer.num_layers * directions)
+    assert isinstance(layer, nn.Linear)
+    return Site(name, "linear", input_shape, (*input_shape[:-1], layer.out_features), (name,))
 
 
 def _find_head(graph: Graph) -> Site | None:

@@ -4,6 +4,7 @@ import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,21 @@ from ..errors import EspalierError
 from .channels import ChannelGroup
 from .choice import KEEP, Choice
 from .plan import Plan
-from .site import HEAD, Site
+from .site import Site
 from .technique import ChannelTechnique, Technique
 
-__all__ = ["SearchSpace", "State", "selected"]
+__all__ = ["Narrowing", "SearchSpace", "State", "selected"]
 
-#: What a site's producers did to its input channels: one choice per producer, KEEP where nothing.
-State = tuple[Choice, ...]
+
+class Narrowing(NamedTuple):
+    """What a choice does to a site's output channels: which criterion picks those that stay, and how many stay."""
+
+    criterion: str
+    kept: int
+
+
+#: What a site's producers did to its input channels: one narrowing per producer, None where nothing.
+State = tuple[Narrowing | None, ...]
 
 Mask = NDArray[np.bool_]
 
@@ -74,10 +83,28 @@ class SearchSpace:
         self.positions = {site.name: position for position, site in enumerate(self.sites)}
         open_sites = set(selected([site.name for site in sites], include, exclude))
         self.choices = tuple(self._all_choices(site) if site.name in open_sites else (KEEP,) for site in self.sites)
+        self._narrowings: dict[tuple[str, Choice], Narrowing | None] = {}
         self.producers = {site.name: self._producers_of(site) for site in self.sites}
         self._masks: dict[tuple[str, State], Mask] = {}
         if self.size == 1:
             raise EspalierError("the search space is empty: no technique of the space saves anything at any layer")
+
+    @cached_property
+    def _around(self) -> tuple[tuple[int, ...], ...]:
+        """For each position those of the heads and blocks that the site lies inside."""
+        outer = [(position, site) for position, site in enumerate(self.sites) if not site.is_layer]
+        return tuple(
+            tuple(p for p, around in outer if site.is_layer and site.name in around.layers) for site in self.sites
+        )
+
+    def inside(self, site: Site) -> tuple[int, ...]:
+        """Positions of the sites inside a head or block; none inside a layer."""
+        position = self.positions[site.name]
+        return tuple(inner for inner, around in enumerate(self._around) if position in around)
+
+    def is_swallowed(self, position: int, walk: Sequence[int]) -> bool:
+        """Whether the site lies inside a head or block that the walk replaces."""
+        return any(walk[outer] > 0 for outer in self._around[position])
 
     def _all_choices(self, site: Site) -> tuple[Choice, ...]:
         return (KEEP, *(choice for technique in self.techniques.values() for choice in technique.choices(site)))
@@ -85,21 +112,38 @@ class SearchSpace:
     def _producers_of(self, site: Site) -> tuple[str, ...]:
         first = site.layers[0]
         reading = (name for name, group in self.groups.items() if first in group.consumers or first in group.followers)
-        return tuple(name for name in reading if self._can_narrow(name))
+        return tuple(name for name in reading if self.narrowings(name))
 
-    def _can_narrow(self, name: str) -> bool:
-        choices = self.choices[self.positions[name]]
-        return any(self.narrows(choice) for choice in choices)
+    def narrowing(self, name: str, choice: Choice) -> Narrowing | None:
+        """What a choice at the site `name` does to the site's output channels; None where all stay."""
+        if (name, choice) not in self._narrowings:
+            self._narrowings[name, choice] = self._find_narrowing(name, choice)
+        return self._narrowings[name, choice]
 
-    def narrows(self, choice: Choice) -> bool:
-        """Whether a choice takes output channels away."""
-        return isinstance(self.techniques.get(choice.technique), ChannelTechnique)
+    def _find_narrowing(self, name: str, choice: Choice) -> Narrowing | None:
+        site = self.sites[self.positions[name]]
+        technique = self.techniques.get(choice.technique)
+        if not isinstance(technique, ChannelTechnique):
+            return None
+        kept = technique.kept_channels(site, choice)
+        return Narrowing(technique.criterion, kept) if kept < site.out_channels else None
+
+    def narrowings(self, name: str) -> tuple[Narrowing, ...]:
+        """The different narrowings that the choices at the site `name` can cause."""
+        found = (self.narrowing(name, choice) for choice in self.choices[self.positions[name]])
+        return tuple(dict.fromkeys(narrowing for narrowing in found if narrowing))
 
     def kept_channels(self, name: str, choice: Choice) -> int:
         """How many output channels of the site `name` a choice leaves."""
-        site = self.sites[self.positions[name]]
-        technique = self.techniques.get(choice.technique)
-        return technique.kept_channels(site, choice) if isinstance(technique, ChannelTechnique) else site.out_channels
+        narrowing = self.narrowing(name, choice)
+        return narrowing.kept if narrowing else self.sites[self.positions[name]].out_channels
+
+    def made(self, site: Site, state: State) -> dict[str, Choice]:
+        """Choices at the site's producers that leave it in `state`."""
+        return {
+            name: next(c for c in self.choices[self.positions[name]] if self.narrowing(name, c) == narrowing)
+            for name, narrowing in zip(self.producers[site.name], state, strict=True)
+        }
 
     @cached_property
     def n_actions(self) -> int:
@@ -115,15 +159,12 @@ class SearchSpace:
         """All states that the site's producers can leave it in, the untouched one first."""
         states: list[State] = [()]
         for name in self.producers[site.name]:
-            choices = self.choices[self.positions[name]]
-            narrowing = [choice for choice in choices if self.narrows(choice)]
-            states = [(*state, choice) for state in states for choice in (KEEP, *narrowing)]
+            states = [(*state, option) for state in states for option in (None, *self.narrowings(name))]
         return states
 
     def state(self, site: Site, chosen: Mapping[str, Choice] | Plan) -> State:
         """The state that the choices at the site's producers leave it in."""
-        choices = (chosen[name] for name in self.producers[site.name])
-        return tuple(choice if self.narrows(choice) else KEEP for choice in choices)
+        return tuple(self.narrowing(name, chosen[name]) for name in self.producers[site.name])
 
     def narrowed_site(self, site: Site, state: State) -> Site:
         """The site as its producers leave it."""
@@ -132,8 +173,10 @@ class SearchSpace:
             gone //= math.prod(site.input_shape[1:])
         return site.narrowed(site.in_channels - gone) if gone else site
 
-    def _inputs_gone(self, site: Site, producer: str, choice: Choice) -> int:
-        channels = self.sites[self.positions[producer]].out_channels - self.kept_channels(producer, choice)
+    def _inputs_gone(self, site: Site, producer: str, narrowing: Narrowing | None) -> int:
+        if narrowing is None:
+            return 0
+        channels = self.sites[self.positions[producer]].out_channels - narrowing.kept
         consumers = self.groups[producer].consumers
         return channels * (consumers[site.layers[0]].shape[1] if site.layers[0] in consumers else 1)
 
@@ -148,8 +191,7 @@ class SearchSpace:
             Shape (number of choices at the site,); the first is always true.
         """
         site = self.sites[position]
-        head = self.positions.get(HEAD, position)
-        if head < position and prefix[head] > 0 and site.name in self.sites[head].layers:
+        if self.is_swallowed(position, prefix):
             only_keep: Mask = np.arange(len(self.choices[position])) == 0
             return only_keep
         before = {name: self.positions[name] for name in self.producers[site.name]}

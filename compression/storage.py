@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import FormatError
 from ..files import write_bytes
 from .assembly import with_layers
-from .structure import build_module, describe_module
+from .layers import build_module, describe_module
 
 __all__ = ["load_network", "save_network", "serialise_network"]
 

@@ -10,7 +10,7 @@ from ..graph.fusion import Fusion, fuse
 from ..graph.graph import Graph
 from ..graph.trace import trace
 from .assembly import batch_norm_pairs
-from .channels import ChannelGroup, channel_groups
+from .channels import ChannelGroup, channel_groups, recurrent_groups
 from .site import Site, find_sites
 from .space import SearchSpace
 from .technique import Technique
@@ -65,22 +65,30 @@ def survey(
     if not sites:
         reasons = "; ".join(f"{layer}: {reason}" for layer, reason in skipped.items()) or "no convolution, no linear"
         raise ModelError(f"{type(model).__name__} has no layer that can be compressed ({reasons})")
-    groups, unprunable = _prunable(model, example_input, sites)
+    groups, unprunable = _prunable(model, graph, example_input, sites)
     sites = tuple(replace(site, prunable=site.name in groups) for site in sites)
     space = SearchSpace(sites, techniques, groups, include, exclude, skipped)
     return Survey(graph, fuse(graph), space, unprunable)
 
 
 def _prunable(
-    model: nn.Module, example_input: Tensor, sites: Sequence[Site]
+    model: nn.Module, graph: Graph, example_input: Tensor, sites: Sequence[Site]
 ) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
     """Channel groups in which every member is a site that can be rebuilt with fewer channels."""
     by_name = {site.name: site for site in sites}
-    candidates = tuple(site.name for site in sites if site.kind == "conv2d" and site.groups == 1)
-    groups, refused = channel_groups(model, example_input, candidates)
+    convolutions = tuple(site.name for site in sites if site.kind == "conv2d" and site.groups == 1)
+    groups, refused = channel_groups(model, example_input, convolutions)
+    single_cells = tuple(site.name for site in sites if site.kind == "recurrent" and site.cells == 1)
+    recurrent, refused_recurrent = recurrent_groups(graph, single_cells)
+    groups |= recurrent
+    refused |= refused_recurrent
     for name, group in list(groups.items()):
-        members = [*group.consumers, *(f for f in group.followers if isinstance(model.get_submodule(f), nn.Conv2d))]
+        members = [*group.consumers, *(f for f in group.followers if _is_convolution(model, f))]
         if foreign := [member for member in members if member not in by_name]:
             refused[name] = f"its channels are read by {foreign[0]}, which is no site"
             del groups[name]
     return groups, refused
+
+
+def _is_convolution(model: nn.Module, name: str) -> bool:
+    return isinstance(model.get_submodule(name), nn.Conv1d | nn.Conv2d)

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from .calibration import Calibration
 from .choice import Choice
+from .layers import StoredLayer
 from .site import Site
 
-__all__ = ["ChannelTechnique", "Technique", "corrected_bias", "weight_matrix"]
+__all__ = ["ChannelTechnique", "Technique", "corrected_bias", "settings", "weight_matrix"]
 
 
 @runtime_checkable
@@ -39,15 +40,28 @@ class Technique(Protocol):
 
 @runtime_checkable
 class ChannelTechnique(Technique, Protocol):
-    """A technique that takes output channels away, so that the layers after it become narrower too."""
+    """A technique that can take output channels away, so that the layers after it become narrower too."""
+
+    #: By what the channels that stay are picked: one of `importance.CRITERIA`.
+    criterion: str
 
     def kept_channels(self, site: Site, choice: Choice) -> int:
-        """How many output channels are left."""
+        """How many output channels are left; all where the choice takes none away."""
+
+
+def settings(technique: object) -> str:
+    """A technique's class and attributes, those of techniques inside it included: equal where they do the same."""
+    if isinstance(technique, tuple | list):
+        return f"[{', '.join(map(settings, technique))}]"
+    if not isinstance(technique, Technique):
+        return repr(technique)
+    inside = (f"{name}={settings(value)}" for name, value in sorted(vars(technique).items()))
+    return f"{type(technique).__qualname__}({', '.join(inside)})"
 
 
 def weight_matrix(layer: nn.Module) -> Tensor:
     """The layer's weight as a float64 matrix (outputs, inputs)."""
-    weight = layer.weight
+    weight = layer.tensors()["weight"] if isinstance(layer, StoredLayer) else layer.weight
     assert isinstance(weight, Tensor)
     return weight.detach().flatten(1).double()
 
@@ -66,7 +80,7 @@ def corrected_bias(layer: nn.Module, effective: Tensor, calibration: Calibration
     """
     original = weight_matrix(layer)
     shift = (original - effective) @ calibration.mean
-    bias = layer.bias
+    bias = layer.plain["bias"] if isinstance(layer, StoredLayer) else layer.bias
     if isinstance(bias, Tensor):
         shift = shift + bias.detach().double()
     return shift.float()

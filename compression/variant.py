@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..graph.describe import module_specs
 from ..graph.opspec import OpSpec, Shape
-from .layers import CompressedLayer, ConvGeometry
-from .structure import build_module, describe_module
+from .layers import build_module, describe_module, layer_specs, parameter_count
 
-__all__ = ["Variant", "layer_specs", "parameter_count", "state_bytes"]
+__all__ = ["Variant", "state_bytes"]
 
 
 @dataclass(frozen=True)
@@ -63,39 +61,6 @@ class Variant:
         return cls(module.eval().requires_grad_(False), layer_specs(module, input_shape), float(values["error"]))
 
 
-def layer_specs(module: nn.Module, input_shape: Shape) -> tuple[OpSpec, ...]:
-    """The operators of a module made of convolutions, linear layers and layers of ours, one after the other.
-
-    Args:
-        module: Such a module.
-        input_shape: Shape of its input without the batch axis.
-    """
-    if not isinstance(module, nn.Sequential):
-        return _leaf_specs(module, input_shape)
-    specs: list[OpSpec] = []
-    for child in module:
-        specs.extend(layer_specs(child, input_shape))
-        input_shape = specs[-1].output_shape
-    return tuple(specs)
-
-
-def _leaf_specs(module: nn.Module, input_shape: Shape) -> tuple[OpSpec, ...]:
-    if isinstance(module, CompressedLayer):
-        return module.op_specs(input_shape)
-    if isinstance(module, nn.Linear):
-        return module_specs(module, input_shape, (*input_shape[:-1], module.out_features))
-    assert isinstance(module, nn.Conv2d)
-    return (ConvGeometry.of(module).spec(input_shape, module.out_channels, module.bias is not None),)
-
-
 def state_bytes(module: nn.Module) -> int:
     """Bytes of a module's parameters and buffers."""
     return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
-
-
-def parameter_count(module: nn.Module) -> int:
-    """Weights and biases, without those that were pruned."""
-    if isinstance(module, CompressedLayer):
-        return module.n_parameters
-    own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
-    return own + sum(parameter_count(child) for child in module.children())

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..compression.choice import KEEP
 from ..compression.plan import Plan
-from ..compression.site import Site
+from ..compression.site import Site, SiteKind
 from ..compression.space import State
 from ..evaluation.demand import BUDGETS
 from .problem import Problem
@@ -16,7 +17,7 @@ from .problem import Problem
 __all__ = ["COST_NAMES", "LIMIT", "SLOTS", "Observer", "SiteView"]
 
 #: Choices of a site that an observation has room for.
-SLOTS = 32
+SLOTS = 64
 
 #: Observations are clipped to [-LIMIT, LIMIT].
 LIMIT = 10.0
@@ -25,7 +26,7 @@ LIMIT = 10.0
 COST_NAMES = ("latency_ms", "energy_mj", "storage_bytes")
 
 _PER_CHOICE = len(COST_NAMES) + 2
-_SITE, _RUNNING, _DEMAND, _DEVICE = 14, 6, 12, 4
+_SITE, _RUNNING, _DEMAND, _DEVICE = 16, 6, 12, 4
 
 Vector = NDArray[np.float32]
 
@@ -88,7 +89,7 @@ class Observer:
 
     def _look(self, position: int, site: Site, state: State, mask: NDArray[np.bool_]) -> SiteView:
         choices = self._space.choices[position]
-        made = dict(zip(self._space.producers[site.name], state, strict=True))
+        made = self._space.made(site, state)
         plans = [
             Plan.of({s.name: {**made, site.name: choice}.get(s.name, KEEP) for s in self._space.sites})
             for choice in choices
@@ -109,7 +110,7 @@ class Observer:
         kernel = site.geometry.kernel if site.geometry else (1, 1)
         stride = site.geometry.stride if site.geometry else (1, 1)
         return [
-            *(float(site.kind == kind) for kind in ("conv2d", "linear", "head")),
+            *(float(site.kind == kind) for kind in get_args(SiteKind)),
             position / len(self._space.sites),
             1 - position / len(self._space.sites),
             math.log2(site.in_channels) / 10,

@@ -16,6 +16,7 @@ from ..compression.choice import KEEP
 from ..compression.plan import Plan
 from ..compression.realised import Realiser, count_parameters, count_storage_bytes
 from ..compression.survey import Survey
+from ..compression.technique import settings
 from ..files import content_hash
 from ..graph.graph import Operator
 from ..graph.integers import with_conversions
@@ -30,7 +31,7 @@ from .store import Record, Store
 
 __all__ = ["EvaluatedPlan", "Evaluator", "LocalEvaluator"]
 
-EVALUATOR_VERSION = 2
+EVALUATOR_VERSION = 3
 
 #: Fewer images say too little of a layer's mean and variance.
 _FEWEST_IMAGES = 16
@@ -112,9 +113,9 @@ class LocalEvaluator:
     @cached_property
     def context(self) -> str:
         """Hash of everything that an accuracy depends on beside the plan."""
-        techniques = [(name, sorted(vars(t).items())) for name, t in sorted(self._bank.space.techniques.items())]
-        settings = (EVALUATOR_VERSION, self._recalibration_images, techniques, torch.__version__)
-        return content_hash(self._task.fingerprint, repr(settings))
+        techniques = [settings(technique) for _, technique in sorted(self._bank.space.techniques.items())]
+        facts = (EVALUATOR_VERSION, self._recalibration_images, techniques, torch.__version__)
+        return content_hash(self._task.fingerprint, repr(facts))
 
     def network(self, plan: Plan) -> nn.Module:
         """The network of a plan, recalibrated, its batch-norms folded."""

@@ -16,10 +16,13 @@ from ..compression.assembly import with_layers
 __all__ = ["RelativeRecalibration"]
 
 
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+
+
 class _Recorder(nn.Module):
     """Stands in for a batch-norm: measures its input, then normalises."""
 
-    def __init__(self, norm: nn.BatchNorm2d, original: tuple[Tensor, Tensor] | None) -> None:
+    def __init__(self, norm: BatchNorm, original: tuple[Tensor, Tensor] | None) -> None:
         super().__init__()
         self.norm = norm
         self.original = original
@@ -40,8 +43,8 @@ class _Recorder(nn.Module):
         weight, bias, eps = self.norm.weight, self.norm.bias, self.norm.eps
         return functional.batch_norm(inputs, self.mean, self.variance, weight, bias, eps=eps)
 
-    def recalibrated(self) -> nn.BatchNorm2d:
-        norm = nn.BatchNorm2d(self.norm.num_features, self.norm.eps, self.norm.momentum, self.norm.affine).eval()
+    def recalibrated(self) -> BatchNorm:
+        norm = type(self.norm)(self.norm.num_features, self.norm.eps, self.norm.momentum, self.norm.affine).eval()
         norm.running_mean, norm.running_var = self.mean, self.variance
         norm.weight, norm.bias = self.norm.weight, self.norm.bias
         return norm
@@ -52,12 +55,12 @@ class RelativeRecalibration:
 
     Args:
         model: The original network in evaluation mode.
-        inputs: The images, shape (n, C, H, W); 64 to 128 suffice.
+        inputs: The images, shape (n, ...); 64 to 128 suffice.
     """
 
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:
         self._inputs = inputs
-        self._paths = [path for path, layer in model.named_modules() if isinstance(layer, nn.BatchNorm2d)]
+        self._paths = [path for path, layer in model.named_modules() if isinstance(layer, BatchNorm)]
         recorders = self._run(model, dict.fromkeys(self._paths))
         self._statistics = {path: recorder.measured for path, recorder in recorders.items() if recorder.measured}
 
@@ -65,7 +68,7 @@ class RelativeRecalibration:
         recorders: dict[str, _Recorder] = {}
         for path, original in originals.items():
             layer = network.get_submodule(path)
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, BatchNorm):
                 recorders[path] = _Recorder(layer, original)
         if recorders:
             with torch.no_grad():

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from ..errors import ModelError
 from .describe import SPLITS, call_spec, module_specs
 from .graph import INPUT, Graph, Operator
-from .opspec import OpSpec, Shape
+from .opspec import GATES, OpSpec, Shape
 
 
 def trace_with_export(model: nn.Module, example_input: Tensor) -> Graph:
@@ -60,9 +60,16 @@ class _ExportReader:
         elif isinstance(node.meta.get("val"), list) and _aten_name(node) in SPLITS:
             # The parts are taken out by operators that follow; they read what is split.
             self._names[node] = self._names[node.all_input_nodes[0]]
-        elif node.op == "call_function" and isinstance(node.meta.get("val"), Tensor):
+        elif self._takes_outputs(node):
+            self._names[node] = self._names[node.all_input_nodes[0]]
+        elif node.op == "call_function" and (isinstance(node.meta.get("val"), Tensor) or _is_recurrent(node)):
             self._names[node] = node.name
             self._operators.append(self._operator(node))
+
+    def _takes_outputs(self, node: fx.Node) -> bool:
+        """Whether the node takes the outputs out of what a recurrent layer returns."""
+        is_first = node.target is python_operator.getitem and bool(node.args[1] == 0)
+        return is_first and _is_recurrent(node.all_input_nodes[0])
 
     def _operator(self, node: fx.Node) -> Operator:
         sources = [source for source in node.all_input_nodes if source in self._names]
@@ -92,7 +99,13 @@ class _ExportReader:
         return call_spec(name, shapes, _shape(node), pool)
 
 
+def _is_recurrent(node: fx.Node) -> bool:
+    return node.op == "call_function" and isinstance(node.meta.get("val"), tuple) and _aten_name(node) in GATES
+
+
 def _shape(node: fx.Node) -> Shape:
+    if _is_recurrent(node):
+        return tuple(int(size) for size in node.meta["val"][0].shape[1:])
     if not isinstance(node.meta["val"], Tensor):  # a split: its parts are taken out of what it reads
         return _shape(node.all_input_nodes[0])
     return tuple(int(size) for size in node.meta["val"].shape[1:])

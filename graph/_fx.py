@@ -24,8 +24,11 @@ class _ShapeRecorder(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        if isinstance(result, Tensor):
-            n.meta["shape"] = tuple(result.shape)
+        # A recurrent layer returns its outputs together with its last state.
+        n.meta["has_state"] = n.op == "call_module" and isinstance(result, tuple)
+        outputs = result[0] if n.meta["has_state"] else result
+        if isinstance(outputs, Tensor):
+            n.meta["shape"] = tuple(outputs.shape)
         return result
 
 
@@ -56,14 +59,20 @@ class _FxReader:
             self._names[node] = INPUT
         elif node.op == "output":
             self._output = self._names[node.args[0]]  # type: ignore[index]  # checked: the output is one tensor
-        elif node.op in ("call_function", "call_method") and _call_name(node) in SPLITS:
-            self._read_split(node)
+        elif (node.op in ("call_function", "call_method") and _call_name(node) in SPLITS) or self._takes_outputs(node):
+            self._pass_through(node)
         elif node.op != "get_attr" and "shape" in node.meta:
             self._names[node] = node.name
             self._operators.append(self._operator(node))
 
-    def _read_split(self, node: fx.Node) -> None:
-        """The parts are taken out by operators that follow; they read what is split."""
+    def _takes_outputs(self, node: fx.Node) -> bool:
+        """Whether the node takes the outputs out of what a recurrent layer returns."""
+        if node.target is not python_operator.getitem or node.args[1] != 0:
+            return False
+        return bool(node.all_input_nodes[0].meta.get("has_state"))
+
+    def _pass_through(self, node: fx.Node) -> None:
+        """Who reads the node reads its source: the parts of a split are taken out by operators that follow."""
         source = node.all_input_nodes[0]
         self._names[node], node.meta["shape"] = self._names[source], source.meta["shape"]
 

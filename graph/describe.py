@@ -6,10 +6,20 @@ from typing import Any
 
 from torch import nn
 
+from ..errors import ModelError
 from .layers import SelfDescribing
 from .opspec import OpSpec, Shape
 
-__all__ = ["ACTIVATIONS", "RESHAPES", "SPLITS", "call_spec", "module_specs", "output_shape", "same_padding"]
+__all__ = [
+    "ACTIVATIONS",
+    "RESHAPES",
+    "SPLITS",
+    "call_spec",
+    "module_specs",
+    "output_shape",
+    "recurrent_shape",
+    "same_padding",
+]
 
 #: Module classes of activations and the operator names that functions and ATen use for the same.
 ACTIVATIONS: dict[type[nn.Module], str] = {
@@ -59,15 +69,26 @@ def module_specs(module: nn.Module, input_shape: Shape, output_shape: Shape) -> 
     """
     if isinstance(module, SelfDescribing):
         return module.op_specs(input_shape)
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        return (_convolution(module, input_shape, output_shape),)
-    if isinstance(module, nn.Linear):
-        return (OpSpec("linear", input_shape, output_shape, bias=module.bias is not None),)
-    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-        return (OpSpec("batch_norm", input_shape, output_shape, bias=module.affine),)
+    if isinstance(module, nn.GRU | nn.LSTM):
+        return _recurrent(module, input_shape)
+    if (spec := _weighted_spec(module, input_shape, output_shape)) is not None:
+        return (spec,)
     if (name := ACTIVATIONS.get(type(module))) is not None:
         return (OpSpec("activation", input_shape, output_shape, activation=name),)
     return (call_spec(_function_name(module), (input_shape,), output_shape, _pool_arguments(module)),)
+
+
+def _weighted_spec(module: nn.Module, input_shape: Shape, output_shape: Shape) -> OpSpec | None:
+    """The one operator of a layer with weights; None for others."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        return _convolution(module, input_shape, output_shape)
+    if isinstance(module, nn.Conv1d):
+        return _convolution_1d(module, input_shape, output_shape)
+    if isinstance(module, nn.Linear):
+        return OpSpec("linear", input_shape, output_shape, bias=module.bias is not None)
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        return OpSpec("batch_norm", input_shape, output_shape, bias=module.affine)
+    return None
 
 
 def _convolution(module: nn.Conv2d | nn.ConvTranspose2d, input_shape: Shape, output_shape: Shape) -> OpSpec:
@@ -82,6 +103,50 @@ def _convolution(module: nn.Conv2d | nn.ConvTranspose2d, input_shape: Shape, out
         groups=module.groups,
         bias=module.bias is not None,
     )
+
+
+def _convolution_1d(module: nn.Conv1d, input_shape: Shape, output_shape: Shape) -> OpSpec:
+    """A convolution over signals (C, T) as one over images of one row (C, 1, T)."""
+    kernel, dilation = (1, module.kernel_size[0]), (1, module.dilation[0])
+    if isinstance(module.padding, str):
+        padding = same_padding(kernel, dilation) if module.padding == "same" else (0, 0)
+    else:
+        padding = (0, module.padding[0])
+    return OpSpec(
+        "conv2d",
+        (input_shape[0], 1, input_shape[1]),
+        (output_shape[0], 1, output_shape[1]),
+        kernel=kernel,
+        stride=(1, module.stride[0]),
+        padding=padding,
+        dilation=dilation,
+        groups=module.groups,
+        bias=module.bias is not None,
+    )
+
+
+def _recurrent(module: nn.GRU | nn.LSTM, input_shape: Shape) -> tuple[OpSpec, ...]:
+    """One operator per layer of the stack."""
+    if not module.batch_first:
+        raise ModelError(f"a recurrent layer must have batch_first=True, got a {type(module).__name__} without it")
+    kind = "gru" if isinstance(module, nn.GRU) else "lstm"
+    specs: list[OpSpec] = []
+    for _ in range(module.num_layers):
+        output = recurrent_shape(module, input_shape)
+        directions = 2 if module.bidirectional else 1
+        specs.append(OpSpec(kind, input_shape, output, groups=directions, bias=module.bias))
+        input_shape = output
+    return tuple(specs)
+
+
+def recurrent_shape(module: nn.RNNBase, input_shape: Shape) -> Shape:
+    """Shape of a recurrent layer's outputs.
+
+    Args:
+        module: The layer.
+        input_shape: (steps, features).
+    """
+    return (input_shape[0], module.hidden_size * (2 if module.bidirectional else 1))
 
 
 def _padding(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, int]:
@@ -106,6 +171,10 @@ _FUNCTION_NAMES: dict[type[nn.Module], str] = {
     nn.AvgPool2d: "avg_pool2d",
     nn.AdaptiveAvgPool2d: "adaptive_avg_pool2d",
     nn.AdaptiveMaxPool2d: "adaptive_max_pool2d",
+    nn.MaxPool1d: "max_pool1d",
+    nn.AvgPool1d: "avg_pool1d",
+    nn.AdaptiveAvgPool1d: "adaptive_avg_pool1d",
+    nn.AdaptiveMaxPool1d: "adaptive_max_pool1d",
     nn.Flatten: "flatten",
     nn.Unflatten: "unflatten",
     nn.Identity: "identity",
@@ -121,7 +190,7 @@ def _function_name(module: nn.Module) -> str:
 
 
 def _pool_arguments(module: nn.Module) -> dict[str, Any]:
-    if not isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
+    if not isinstance(module, nn.MaxPool2d | nn.AvgPool2d | nn.MaxPool1d | nn.AvgPool1d):
         return {}
     return {"kernel": module.kernel_size, "stride": module.stride, "padding": module.padding}
 
@@ -136,6 +205,8 @@ def call_spec(name: str, inputs: Sequence[Shape], output: Shape, pool: dict[str,
         pool: Kernel, stride and padding of a pooling call.
     """
     sources = inputs or (output,)
+    if name in _ONE_DIMENSIONAL:
+        return _pool_1d(_ONE_DIMENSIONAL[name], sources[0], output, pool or {})
     if name in ACTIVATIONS.values():
         return OpSpec("activation", sources[0], output, activation=name)
     if name in _ARITHMETIC:
@@ -173,6 +244,10 @@ _POOLS = {
 }
 
 
+#: Pooling of signals -> the same of images.
+_ONE_DIMENSIONAL = {name.replace("2d", "1d"): name for name in _POOLS}
+
+
 def _arithmetic(name: str, inputs: Sequence[Shape], output: Shape) -> OpSpec:
     is_sum = name in _SUMS and len(inputs) > 1
     return OpSpec("add" if is_sum else "elementwise", inputs[0], output, n_inputs=len(inputs))
@@ -185,6 +260,13 @@ def _pool(name: str, source: Shape, output: Shape, pool: dict[str, Any]) -> OpSp
     kernel = _pair(pool.get("kernel") or adaptive_kernel)
     stride = _pair(pool.get("stride") or kernel)
     return OpSpec(_POOLS[name], source, output, kernel, stride, _pair(pool.get("padding") or 0))
+
+
+def _pool_1d(name: str, source: Shape, output: Shape, pool: dict[str, Any]) -> OpSpec:
+    """Pooling over signals (C, T) as over images of one row (C, 1, T)."""
+    image = {key: (0 if key == "padding" else 1, _pair(value)[-1]) for key, value in pool.items() if value is not None}
+    rows = (source[0], 1, *source[1:]), (output[0], 1, *output[1:])
+    return _pool(name, *rows, image)
 
 
 def output_shape(spec: OpSpec, input_shape: Shape) -> Shape:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import FormatError
 
-__all__ = ["FLOAT_BITS", "FREE_KINDS", "KINDS", "OpSpec"]
+__all__ = ["FLOAT_BITS", "FREE_KINDS", "GATES", "KINDS", "OpSpec"]
 
 FLOAT_BITS = 32
 
@@ -18,6 +18,8 @@ KINDS = (
     "conv_transpose2d",
     "linear",
     "matmul",
+    "gru",
+    "lstm",
     "batch_norm",
     "activation",
     "elementwise",
@@ -34,6 +36,9 @@ KINDS = (
     "other",
 )
 
+#: Gates of a recurrent layer by kind.
+GATES = {"gru": 3, "lstm": 4}
+
 #: Kinds that no engine spends time on: they only rename or re-shape.
 FREE_KINDS = ("reshape",)
 
@@ -46,13 +51,14 @@ class OpSpec:
 
     Attributes:
         kind: One of `KINDS`.
-        input_shape: Shape of the first input without the batch axis, such as (channels, height, width).
+        input_shape: Shape of the first input without the batch axis, such as (channels, height, width); of a recurrent
+            layer (steps, features).
         output_shape: Shape of the output without the batch axis.
         kernel: Kernel height and width; (1, 1) where there is no kernel.
         stride: Stride over height and width.
         padding: Padding of height and width.
         dilation: Dilation of height and width.
-        groups: Groups of a convolution.
+        groups: Groups of a convolution; directions of a recurrent layer.
         bias: Whether a bias is added.
         bits: Bits of weights and inputs in the arithmetic that is executed: 32 (float) or 8 (integer).
         activation: Activation computed in the same pass, such as "relu"; "" for none.
@@ -84,7 +90,12 @@ class OpSpec:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates: K_h K_w C_in/groups C_out H_out W_out for a convolution, n m for a linear layer."""
+        """Multiply-accumulates: K_h K_w C_in/groups C_out H_out W_out for a convolution, n m for a linear layer.
+
+        Of a recurrent layer its matrix products over all steps.
+        """
+        if self.kind in GATES:
+            return self.input_shape[0] * self.weights
         if self.kind == "conv2d":
             return math.prod(self.output_shape) * self.input_shape[0] // self.groups * math.prod(self.kernel)
         if self.kind == "conv_transpose2d":
@@ -100,6 +111,9 @@ class OpSpec:
             return self.output_shape[0] * self.input_shape[0] // self.groups * math.prod(self.kernel)
         if self.kind == "linear":
             return self.output_shape[-1] * self.input_shape[-1]
+        if self.kind in GATES:
+            hidden = self.output_shape[-1] // self.groups
+            return self.groups * GATES[self.kind] * hidden * (self.input_shape[-1] + hidden)
         if self.kind == "batch_norm":
             return self.output_shape[0]
         return 0
@@ -109,6 +123,8 @@ class OpSpec:
         """Elements of weight and bias together."""
         if not self.bias:
             return self.weights
+        if self.kind in GATES:  # one bias beside the inputs' weights and one beside the hidden state's
+            return self.weights + 2 * GATES[self.kind] * self.output_shape[-1]
         return self.weights + (self.output_shape[-1] if self.kind == "linear" else self.output_shape[0])
 
     @property

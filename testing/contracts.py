@@ -12,10 +12,10 @@ from torch import nn
 
 from ..agents.searcher import Searcher
 from ..compression.calibration import calibrate
+from ..compression.layers import build_module, describe_module, layer_specs
 from ..compression.site import find_sites
-from ..compression.structure import build_module, describe_module
 from ..compression.technique import ChannelTechnique, Technique
-from ..compression.variant import layer_specs, state_bytes
+from ..compression.variant import state_bytes
 from ..envs.rewards.reward import Reward
 from ..evaluation.demand import Demand, Weights
 from ..graph.opspec import OpSpec

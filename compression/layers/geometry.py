@@ -25,9 +25,17 @@ class ConvGeometry:
     groups: int = 1
 
     @classmethod
-    def of(cls, layer: nn.Conv2d) -> "ConvGeometry":
-        """The geometry of a convolution whose padding is given in numbers."""
+    def of(cls, layer: nn.Conv2d | nn.Conv1d) -> "ConvGeometry":
+        """The geometry of a convolution whose padding is given in numbers; signals count as images of one row."""
         assert not isinstance(layer.padding, str)
+        if isinstance(layer, nn.Conv1d):
+            (kernel,), (stride,), (padding,), (dilation,) = (
+                layer.kernel_size,
+                layer.stride,
+                layer.padding,
+                layer.dilation,
+            )
+            return cls((1, kernel), (1, stride), (0, padding), (1, dilation), layer.groups)
         return cls(
             _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding), _pair(layer.dilation), layer.groups
         )

@@ -17,9 +17,6 @@ class CompressedLayer(nn.Module):
     saves in storage, it must save there.
     """
 
-    #: Whether `absorb` can be called: some ways to store weights leave no room for a scale per output.
-    absorbs: ClassVar[bool] = True
-
     #: Classes by name, so that files can name them; nothing else is ever instantiated from a file.
     known: ClassVar[dict[str, type["CompressedLayer"]]] = {}
 

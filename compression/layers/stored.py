@@ -1,171 +1,133 @@
-"""Linear layers that are stored small and computed dense: a shared codebook, a sparse matrix.
+"""Layers that are stored small and executed as ordinary ones.
 
-An engine without kernels for them runs them as the dense layer they decode to, so they save storage and no time.
+An engine without kernels for them runs the dense layer they decode to, so they save storage and no time.
 """
 
-from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from typing_extensions import override
 
 from ...graph.opspec import OpSpec, Shape
-from .bits import pack_bits, packed_length, unpack_bits
+from .codecs import Codec
 from .layer import CompressedLayer, register_layer
+from .ordinary import compute, layer_specs
+from .structure import Description, build_module, describe_module
 
-__all__ = ["SharedLinear", "SparseLinear"]
+__all__ = ["StoredLayer"]
 
 
-class _StoredLinear(CompressedLayer):
-    """Decodes its weight once and again whenever the stored values change."""
+@register_layer
+class StoredLayer(CompressedLayer):
+    """A convolution, linear or recurrent layer some of whose weights are held by codecs.
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    The weights are decoded once, and again whenever what is stored changes.
+
+    Args:
+        frame: The ordinary layer that it is executed as, described.
+        codecs: Name of a parameter -> its codec, described; the other parameters are stored as they are.
+    """
+
+    def __init__(self, frame: Description, codecs: Mapping[str, Description]) -> None:
         super().__init__()
-        self.in_features = in_features
-        self.out_features = out_features
-        self.bias = nn.Parameter(torch.zeros(out_features))
-        self._decoded: tuple[Tensor, object, Tensor] | None = None
+        self._frame_description = frame
+        with torch.device("meta"):
+            skeleton = build_module(frame)
+        # In a tuple, so that its parameters do not count as stored.
+        self._skeleton = (skeleton,)
+        self.codecs = nn.ModuleDict({name: Codec.build(description) for name, description in codecs.items()})
+        shapes = {name: parameter.shape for name, parameter in skeleton.named_parameters()}
+        if wrong := [name for name, codec in self.codecs.items() if shapes.get(name) != codec.shape]:
+            raise ValueError(f"the codec of {wrong[0]!r} does not fit a {frame['layer']} layer")
+        plain = {name: nn.Parameter(torch.zeros(shape)) for name, shape in shapes.items() if name not in self.codecs}
+        self.plain = nn.ParameterDict(plain)
+        self._decoded: tuple[list[Tensor], list[object], dict[str, Tensor]] | None = None
+
+    @classmethod
+    def of(cls, layer: nn.Module, codecs: Mapping[str, Codec], plain: Mapping[str, Tensor]) -> "StoredLayer":
+        """An ordinary layer with some parameters held by codecs.
+
+        Args:
+            layer: A convolution, linear or recurrent layer; it is not changed.
+            codecs: By parameter name.
+            plain: Other parameters whose values are not the layer's; a bias may be new.
+        """
+        frame = describe_module(layer)
+        if "bias" in plain:
+            frame["bias"] = True
+        state = {name: tensor.detach() for name, tensor in layer.named_parameters() if name not in codecs} | {**plain}
+        stored = cls(frame, {name: codec.describe() for name, codec in codecs.items()})
+        for name, codec in codecs.items():
+            stored.codecs[name].load_state_dict(codec.state_dict())
+        with torch.no_grad():
+            for name, tensor in state.items():
+                stored.plain[name].copy_(tensor)
+        return stored
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has values of its own, whose version counter starts anew.
         return {**self.__dict__, "_decoded": None}
 
     @property
-    @abstractmethod
-    def stored_values(self) -> nn.Parameter:
-        """The float values that are stored and can be trained."""
+    def frame(self) -> nn.Module:
+        """The ordinary layer without values, on the meta device."""
+        return self._skeleton[0]
 
-    @abstractmethod
-    def decode(self) -> Tensor:
-        """The dense weight, shape (out_features, in_features)."""
+    def tensors(self) -> dict[str, Tensor]:
+        """All parameters of the ordinary layer, decoded."""
+        trained = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.codecs.parameters())
+        return self._decode() if trained else {**self._remembered(), **dict(self.plain.items())}
 
-    @property
-    def weight(self) -> Tensor:
-        """The dense weight, shape (out_features, in_features)."""
-        if torch.is_grad_enabled() and self.stored_values.requires_grad:
-            return self.decode()
-        values = self.stored_values
+    def _decode(self) -> dict[str, Tensor]:
+        decoded: dict[str, Tensor] = {}
+        for name, codec in self.codecs.items():
+            assert isinstance(codec, Codec)
+            decoded[name] = codec.decode()
+        return {**decoded, **dict(self.plain.items())}
+
+    def _remembered(self) -> dict[str, Tensor]:
+        stored = [*self.codecs.parameters(), *self.codecs.buffers()]
         # Conversions and assignments put other values in place without counting up the version.
-        state = (values._version, values.dtype, values.device)
-        if self._decoded is None or self._decoded[0] is not values or self._decoded[1] != state:
-            self._decoded = (values, state, self.decode().detach())
+        state: list[object] = [(id(value), value._version, value.dtype, value.device) for value in stored]
+        if self._decoded is None or self._decoded[1] != state:
+            decoded = {name: tensor.detach() for name, tensor in self._decode().items() if name in self.codecs}
+            # Holding on to the values keeps their ids from being given to others.
+            self._decoded = (stored, state, decoded)
         return self._decoded[2]
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Shape (..., in_features) to (..., out_features)."""
-        return functional.linear(inputs, self.weight, self.bias)
+    def forward(self, inputs: Tensor) -> Any:
+        """What the ordinary layer gives."""
+        return compute(self.frame, self.tensors(), inputs)
 
     @torch.no_grad()
-    def dense(self) -> nn.Linear:
-        """The linear layer that engines execute."""
-        layer = nn.Linear(self.in_features, self.out_features)
-        layer.weight.copy_(self.weight)
-        layer.bias.copy_(self.bias)
-        return layer.requires_grad_(False)
-
-    def op_specs(self, input_shape: Shape) -> tuple[OpSpec, ...]:
-        return (OpSpec("linear", input_shape, (*input_shape[:-1], self.out_features), bias=True),)
-
-
-@register_layer
-class SharedLinear(_StoredLinear):
-    """Weights that share few values: indices of a few bits into a codebook (Han et al. 2016, Deep Compression, sec. 3).
-
-    Args:
-        in_features: Features of the input.
-        out_features: Features of the output.
-        bits: Bits of an index, 1 to 8; the codebook has 2^bits values.
-    """
-
-    absorbs = False
-    packed: Tensor
-
-    def __init__(self, in_features: int, out_features: int, bits: int) -> None:
-        super().__init__(in_features, out_features)
-        self.bits = bits
-        self.codebook = nn.Parameter(torch.zeros(2**bits))
-        length = packed_length(in_features * out_features, bits)
-        self.register_buffer("packed", torch.zeros(length, dtype=torch.uint8))
-
-    @torch.no_grad()
-    def store(self, indices: Tensor, codebook: Tensor, bias: Tensor) -> None:
-        """Keep `indices` (out_features, in_features) into `codebook` (2^bits,), and `bias` (out_features,)."""
-        self.packed.copy_(pack_bits(indices, self.bits))
-        self.codebook.copy_(codebook)
-        self.bias.copy_(bias)
-
-    @property
-    @override
-    def stored_values(self) -> nn.Parameter:
-        return self.codebook
-
-    @override
-    def decode(self) -> Tensor:
-        indices = unpack_bits(self.packed, self.bits, self.in_features * self.out_features)
-        return self.codebook[indices].view(self.out_features, self.in_features)
+    def dense(self) -> nn.Module:
+        """The ordinary layer that engines execute."""
+        layer = build_module(self._frame_description)
+        layer.load_state_dict(self.tensors())
+        return layer.eval().requires_grad_(False)
 
     @property
     @override
     def n_parameters(self) -> int:
-        return self.in_features * self.out_features + self.out_features
+        coded = [codec.n_parameters for codec in self.codecs.values() if isinstance(codec, Codec)]
+        plain: list[int] = [parameter.numel() for parameter in self.plain.values()]
+        return sum(coded) + sum(plain)
 
     @override
     def config(self) -> dict[str, Any]:
-        return {"in_features": self.in_features, "out_features": self.out_features, "bits": self.bits}
+        codecs = {name: codec.describe() for name, codec in self.codecs.items() if isinstance(codec, Codec)}
+        return {"frame": self._frame_description, "codecs": codecs}
+
+    @override
+    def op_specs(self, input_shape: Shape) -> tuple[OpSpec, ...]:
+        return layer_specs(self.frame, input_shape)
 
     @torch.no_grad()
     @override
     def absorb(self, scale: Tensor, shift: Tensor) -> None:
-        raise TypeError("one codebook serves all outputs: there is no scale per output")
-
-
-@register_layer
-class SparseLinear(_StoredLinear):
-    """A matrix stored as one bit per weight (kept or not) and the kept values in row order.
-
-    Args:
-        in_features: Features of the input.
-        out_features: Features of the output.
-        kept: How many weights are kept.
-    """
-
-    mask: Tensor
-
-    def __init__(self, in_features: int, out_features: int, kept: int) -> None:
-        super().__init__(in_features, out_features)
-        self.values = nn.Parameter(torch.zeros(kept))
-        length = packed_length(in_features * out_features, 1)
-        self.register_buffer("mask", torch.zeros(length, dtype=torch.uint8))
-
-    @torch.no_grad()
-    def store(self, weight: Tensor, mask: Tensor, bias: Tensor) -> None:
-        """Keep the values of `weight` where `mask` is true (both (out_features, in_features)), and `bias`."""
-        self.mask.copy_(pack_bits(mask, 1))
-        self.values.copy_(weight[mask])
-        self.bias.copy_(bias)
-
-    @property
-    @override
-    def stored_values(self) -> nn.Parameter:
-        return self.values
-
-    def _positions(self) -> Tensor:
-        return unpack_bits(self.mask, 1, self.in_features * self.out_features).nonzero().squeeze(1)
-
-    @override
-    def decode(self) -> Tensor:
-        flat = self.values.new_zeros(self.in_features * self.out_features)
-        return flat.index_put((self._positions(),), self.values).view(self.out_features, self.in_features)
-
-    @override
-    def config(self) -> dict[str, Any]:
-        return {"in_features": self.in_features, "out_features": self.out_features, "kept": self.values.numel()}
-
-    @torch.no_grad()
-    @override
-    def absorb(self, scale: Tensor, shift: Tensor) -> None:
-        rows = self._positions() // self.in_features
-        self.values.mul_(scale[rows])
-        self.bias.mul_(scale).add_(shift)
+        codec = self.codecs["weight"]
+        assert isinstance(codec, Codec)
+        codec.scale_rows(scale)
+        self.plain["bias"].mul_(scale).add_(shift)

@@ -13,7 +13,7 @@ from ..layers import ConvGeometry
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
 
-__all__ = ["DepthwiseSeparable"]
+__all__ = ["DepthwiseSeparable", "channel_kernels", "stacked_depthwise"]
 
 
 class DepthwiseSeparable(Technique):
@@ -42,27 +42,39 @@ class DepthwiseSeparable(Technique):
     @override
     @torch.no_grad()
     def build(self, layer: nn.Module, site: Site, choice: Choice, calibration: Calibration) -> nn.Module:
-        geometry = site.geometry
-        assert geometry is not None
         weight = weight_matrix(layer)
         multiplier = int(choice["multiplier"])
-        kernels = _channel_kernels(weight, site.in_channels, calibration.covariance)[:, :multiplier]
+        kernels = channel_kernels(weight, site.in_channels, calibration.covariance)[:, :multiplier]
         features: Tensor = torch.block_diag(*kernels)  # type: ignore[no-untyped-call]
         mixing = least_squares(weight, calibration.covariance, features)
         bias = corrected_bias(layer, mixing @ features, calibration)
-        apart = ConvGeometry(geometry.kernel, geometry.stride, geometry.padding, geometry.dilation, site.in_channels)
-        depthwise = apart.layer(site.in_channels, site.in_channels * multiplier, bias=False)
+        depthwise = stacked_depthwise(kernels, site)
         pointwise = ConvGeometry((1, 1)).layer(site.in_channels * multiplier, site.out_channels, bias=True)
-        depthwise.weight.copy_(kernels.reshape(depthwise.weight.shape))
         pointwise.weight.copy_(mixing.view_as(pointwise.weight))
         assert pointwise.bias is not None
         pointwise.bias.copy_(bias)
         return nn.Sequential(depthwise, pointwise)
 
 
-def _channel_kernels(weight: Tensor, channels: int, covariance: Tensor) -> Tensor:
+def channel_kernels(weight: Tensor, channels: int, covariance: Tensor) -> Tensor:
     """Each channel's kernels, the most important first: shape (channels, positions, positions)."""
     positions = weight.shape[1] // channels
     blocks = covariance.view(channels, positions, channels, positions)
     own = torch.einsum("cpcq->cpq", blocks)
     return whitened_basis(weight.view(-1, channels, positions).transpose(0, 1), own)
+
+
+@torch.no_grad()
+def stacked_depthwise(kernels: Tensor, site: Site) -> nn.Conv2d:
+    """The convolution that applies several kernels to each input channel of a site.
+
+    Args:
+        kernels: Shape (in_channels, kernels per channel, positions).
+        site: Of an ungrouped convolution.
+    """
+    geometry = site.geometry
+    assert geometry is not None
+    apart = ConvGeometry(geometry.kernel, geometry.stride, geometry.padding, geometry.dilation, site.in_channels)
+    layer = apart.layer(site.in_channels, kernels.shape[0] * kernels.shape[1], bias=False)
+    layer.weight.copy_(kernels.reshape(layer.weight.shape))
+    return layer

@@ -25,7 +25,7 @@ class Int8(Technique):
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:
-        return () if site.kind == "head" else (Choice.of(self.name),)
+        return (Choice.of(self.name),) if site.kind in ("conv2d", "linear") else ()
 
     @override
     @torch.no_grad()

@@ -1,22 +1,21 @@
-"""W3: the smallest weights of a linear layer become zeros that are not stored."""
+"""W3: the smallest weights become zeros that are not stored."""
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
-from ..calibration import Calibration
 from ..choice import Choice
 from ..fitting import round_in_sequence
-from ..layers import SparseLinear
+from ..layers import Codec, SparseCodec
 from ..site import Site
-from ..technique import Technique, corrected_bias, weight_matrix
+from .storing import FLOAT_BITS, StoringTechnique, Weight
 
-__all__ = ["MagnitudePruning"]
+__all__ = ["MagnitudePruning", "pruned", "salience"]
 
 
-class MagnitudePruning(Technique):
+class MagnitudePruning(StoringTechnique):
     """Keep the weights of largest magnitude, measured in output: |W[o, i]| times the deviation of input i.
 
     Han et al. 2015 (arXiv 1506.02626) with the inputs' scale as in Sun et al. 2024 (arXiv 2306.11695); the weights that
@@ -33,27 +32,27 @@ class MagnitudePruning(Technique):
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:
-        if site.kind != "linear":
+        if not self.fits(site):
             return ()
         # A stored weight takes 32 bits, and every weight one bit to say whether it is stored.
-        saving = [s for s in self._sparsities if self._kept(site, s) * 32 + site.weights < site.weights * 32]
+        saving = [s for s in self._sparsities if (1 - s) * FLOAT_BITS + 1 < FLOAT_BITS]
         return tuple(Choice.of(self.name, sparsity=sparsity) for sparsity in saving)
 
-    def _kept(self, site: Site, sparsity: float) -> int:
-        return max(1, round(site.weights * (1 - sparsity)))
-
     @override
-    @torch.no_grad()
-    def build(self, layer: nn.Module, site: Site, choice: Choice, calibration: Calibration) -> nn.Module:
-        weight = weight_matrix(layer)
-        mask = self._mask(weight, calibration, self._kept(site, float(choice["sparsity"])))
-        pruned = round_in_sequence(weight, calibration.covariance, lambda column, values: values * mask[:, column])
-        module = SparseLinear(site.in_channels, site.out_channels, int(mask.sum()))
-        module.store(pruned.float(), mask, corrected_bias(layer, pruned, calibration))
-        return module
+    def encode(self, weight: Weight, choice: Choice) -> tuple[Codec, Tensor]:
+        kept = max(1, round(weight.matrix.numel() * (1 - float(choice["sparsity"]))))
+        mask = torch.zeros(weight.matrix.numel(), dtype=torch.bool)
+        mask[salience(weight).flatten().topk(kept).indices] = True
+        mask = mask.view_as(weight.matrix)
+        matrix = pruned(weight, mask)
+        return SparseCodec.store(matrix.view(weight.shape).float(), mask.view(weight.shape)), matrix
 
-    def _mask(self, weight: Tensor, calibration: Calibration, count: int) -> Tensor:
-        scores = weight.abs() * calibration.covariance.diagonal().sqrt()
-        mask = torch.zeros(weight.numel(), dtype=torch.bool)
-        mask[scores.flatten().topk(count).indices] = True
-        return mask.view_as(weight)
+
+def salience(weight: Weight) -> Tensor:
+    """|W[o, i]| times the standard deviation of input i, shape (outputs, K)."""
+    return weight.matrix.abs() * weight.deviations
+
+
+def pruned(weight: Weight, mask: Tensor) -> Tensor:
+    """The matrix with zeros outside `mask` (outputs, K), in which the weights that stay make up for those that go."""
+    return round_in_sequence(weight.matrix, weight.factor, lambda column, values: values * mask[:, column])

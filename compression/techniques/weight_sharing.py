@@ -1,18 +1,17 @@
-"""k-means weight sharing: the weights of a linear layer take few values, stored as indices of a few bits."""
+"""k-means weight sharing: the weights take few values, stored as entropy-coded indices of a few bits."""
 
 from collections.abc import Sequence
 
 import torch
 from sklearn.cluster import KMeans
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
-from ..calibration import Calibration
 from ..choice import Choice
 from ..fitting import round_in_sequence
-from ..layers import SharedLinear
+from ..layers import Codec, SharedCodec, SparseSharedCodec
 from ..site import Site
-from ..technique import Technique, corrected_bias, weight_matrix
+from .storing import FLOAT_BITS, StoringTechnique, Weight
 
 __all__ = ["WeightSharing"]
 
@@ -20,10 +19,11 @@ __all__ = ["WeightSharing"]
 _SAMPLE = 20_000
 
 
-class WeightSharing(Technique):
+class WeightSharing(StoringTechnique):
     """Cluster the weights, then choose each weight's centre so that later ones make up for the errors of earlier ones.
 
-    Han et al. 2016 (arXiv 1510.00149, sec. 3); the clusters weigh each weight by the variance of its input.
+    Han et al. 2016 (arXiv 1510.00149, secs. 3 and 4). Rows are brought to one scale first; the clusters weigh each
+    weight by the variance of its input. Behind a pruning technique only the weights that are left take part.
 
     Args:
         bits: Bits of an index, each in 1 to 8.
@@ -36,31 +36,48 @@ class WeightSharing(Technique):
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:
-        if site.kind != "linear":
+        if not self.fits(site):
             return ()
-        saving = [bits for bits in self._bits if bits * site.weights + 32 * 2**bits < 32 * site.weights]
+        overhead = FLOAT_BITS * site.out_channels
+        saving = [
+            bits
+            for bits in self._bits
+            if bits * site.weights + FLOAT_BITS * 2**bits + overhead < FLOAT_BITS * site.weights
+        ]
         return tuple(Choice.of(self.name, bits=bits) for bits in saving)
 
     @override
-    @torch.no_grad()
-    def build(self, layer: nn.Module, site: Site, choice: Choice, calibration: Calibration) -> nn.Module:
-        weight, bits = weight_matrix(layer), int(choice["bits"])
-        codebook = self._codebook(weight, calibration.covariance.diagonal(), 2**bits)
+    def encode(self, weight: Weight, choice: Choice) -> tuple[Codec, Tensor]:
+        mask = weight.mask
+        kept = torch.ones_like(weight.matrix, dtype=torch.bool) if mask is None else mask
+        energy = (weight.matrix.square() * kept).sum(1) / kept.sum(1).clamp_min(1)
+        scale = energy.sqrt().clamp_min(1e-12)
+        codebook = _codebook(weight, kept, scale, 2 ** int(choice["bits"]))
         middles = (codebook[1:] + codebook[:-1]) / 2
-        shared = round_in_sequence(
-            weight, calibration.covariance, lambda _, values: codebook[torch.bucketize(values.contiguous(), middles)]
-        )
-        module = SharedLinear(site.in_channels, site.out_channels, bits)
-        bias = corrected_bias(layer, shared, calibration)
-        module.store(torch.bucketize(shared, middles), codebook.float(), bias)
-        return module
 
-    def _codebook(self, weight: Tensor, variances: Tensor, size: int) -> Tensor:
-        """Cluster centres in rising order, shape (size,)."""
-        values = weight.flatten()
-        importance = variances.expand_as(weight).flatten()
-        chosen = torch.arange(0, values.numel(), max(1, values.numel() // _SAMPLE))
-        start = torch.quantile(values[chosen], torch.linspace(0, 1, size, dtype=values.dtype))
-        means = KMeans(size, init=start.view(-1, 1).numpy(), n_init=1, max_iter=30)
-        means.fit(values[chosen].view(-1, 1).numpy(), sample_weight=importance[chosen].numpy())
-        return torch.from_numpy(means.cluster_centers_).flatten().double().sort().values
+        def rounded(column: int, values: Tensor) -> Tensor:
+            nearest = codebook[torch.bucketize((values / scale).contiguous(), middles)]
+            return nearest * scale * kept[:, column]
+
+        matrix = round_in_sequence(weight.matrix, weight.factor, rounded)
+        indices = torch.bucketize(matrix / scale[:, None], middles)
+        if weight.sparse is None:
+            codec: Codec = SharedCodec.store(indices.view(weight.shape), codebook.float(), scale.float())
+        else:
+            codec = SparseSharedCodec.store_shared(weight.sparse, indices[kept], codebook.float(), scale.float())
+        return codec, matrix
+
+
+def _codebook(weight: Weight, kept: Tensor, scale: Tensor, size: int) -> Tensor:
+    """Cluster centres of the weights in units of their rows' scales, in rising order, shape (size,)."""
+    values = (weight.matrix / scale[:, None])[kept]
+    variances = weight.covariance.diagonal() * scale.square()[:, None]
+    importance = variances.expand_as(weight.matrix)[kept].clamp_min(1e-30)
+    chosen = torch.arange(0, values.numel(), max(1, values.numel() // _SAMPLE))
+    if len(chosen) <= size:
+        return torch.cat([values.sort().values, values.max().expand(size - len(chosen))])
+    start = torch.quantile(values[chosen], torch.linspace(0, 1, size, dtype=values.dtype))
+    means = KMeans(size, init=start.view(-1, 1).numpy(), n_init=1, max_iter=30)
+    weights = (importance[chosen] / importance[chosen].mean()).numpy()
+    means.fit(values[chosen].view(-1, 1).numpy(), sample_weight=weights)
+    return torch.from_numpy(means.cluster_centers_).flatten().double().sort().values

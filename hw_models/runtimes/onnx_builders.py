@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ...graph.opspec import FLOAT_BITS, OpSpec, Shape
+from ...graph.opspec import FLOAT_BITS, GATES, OpSpec, Shape
 
 __all__ = ["OPSET", "chain_model", "operator_model"]
 
@@ -144,6 +144,22 @@ def _linear(builder: _Builder, spec: OpSpec) -> str:
     return builder.node("Gemm", *inputs, transB=1)
 
 
+def _recurrent(builder: _Builder, spec: OpSpec) -> str:
+    """A layer over (1, steps, features); engines want the steps first, and give (steps, directions, 1, hidden)."""
+    gates, directions = GATES[spec.kind], spec.groups
+    hidden = spec.output_shape[-1] // directions
+    inputs = [builder.node("Transpose", builder.feed(spec.input_shape), perm=[1, 0, 2])]
+    inputs.append(builder.weight(directions, gates * hidden, spec.input_shape[-1]))
+    inputs.append(builder.weight(directions, gates * hidden, hidden))
+    if spec.bias:
+        inputs.append(builder.weight(directions, 2 * gates * hidden))
+    attributes = {"linear_before_reset": 1} if spec.kind == "gru" else {}
+    direction = "bidirectional" if directions > 1 else "forward"
+    outputs = builder.node(spec.kind.upper(), *inputs, hidden_size=hidden, direction=direction, **attributes)
+    outputs = builder.node("Transpose", outputs, perm=[2, 0, 1, 3])
+    return builder.node("Reshape", outputs, *_integers(builder, (1, *spec.output_shape)))
+
+
 def _matmul(builder: _Builder, spec: OpSpec) -> str:
     right = (*spec.input_shape[:-2], spec.input_shape[-1], spec.output_shape[-1])
     return builder.node("MatMul", builder.feed(spec.input_shape), builder.feed(right))
@@ -271,6 +287,8 @@ _BUILDERS: dict[str, Callable[[_Builder, OpSpec], str]] = {
     "conv_transpose2d": _conv_transpose,
     "linear": _linear,
     "matmul": _matmul,
+    "gru": _recurrent,
+    "lstm": _recurrent,
     "batch_norm": _batch_norm,
     "activation": _activation,
     "add": _add,

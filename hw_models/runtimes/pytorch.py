@@ -205,6 +205,20 @@ def _conv(spec: OpSpec) -> nn.Module:
     )
 
 
+class _Recurrent(nn.Module):
+    """A recurrent layer without its last state."""
+
+    def __init__(self, spec: OpSpec) -> None:
+        super().__init__()
+        layer = nn.GRU if spec.kind == "gru" else nn.LSTM
+        sizes = spec.input_shape[-1], spec.output_shape[-1] // spec.groups
+        self.layer = layer(*sizes, bias=spec.bias, batch_first=True, bidirectional=spec.groups > 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(inputs)[0]
+        return outputs
+
+
 def _activation(spec: OpSpec) -> nn.Module:
     by_name = {name: layer for layer, name in ACTIVATIONS.items()}
     return by_name.get(spec.activation, nn.ReLU)()
@@ -220,6 +234,8 @@ _BUILDERS: dict[str, Callable[[OpSpec], nn.Module]] = {
     "conv_transpose2d": _conv,
     "linear": lambda spec: nn.Linear(spec.input_shape[-1], spec.output_shape[-1], spec.bias),
     "matmul": lambda _: _MatMul(),
+    "gru": _Recurrent,
+    "lstm": _Recurrent,
     "batch_norm": _batch_norm,
     "activation": _activation,
     "add": lambda _: _Sum(),

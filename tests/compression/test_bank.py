@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 from espalier.compression import bank_builder
-from espalier.compression.assembly import absorber, assemble, fold_batch_norms, structural_copy
+from espalier.compression.assembly import assemble, fold_batch_norms, structural_copy
 from espalier.compression.bank import Bank
 from espalier.compression.bank_builder import build_bank
-from espalier.compression.choice import KEEP
+from espalier.compression.choice import KEEP, Choice
+from espalier.compression.layers import absorber, build_module, describe_module, parameter_count
 from espalier.compression.plan import Plan
 from espalier.compression.realised import Realiser, count_parameters, count_storage_bytes
 from espalier.compression.refit import refit
+from espalier.compression.space import Narrowing
 from espalier.compression.storage import load_network, save_network, serialise_network
-from espalier.compression.structure import build_module, describe_module
 from espalier.compression.survey import Survey, survey
 from espalier.compression.techniques import ChannelPruning, Int8, SpatialSvd
-from espalier.compression.variant import parameter_count
 from espalier.errors import FormatError
 from espalier.graph.opspec import FREE_KINDS
 from espalier.graph.trace import trace
@@ -173,8 +173,8 @@ def test_structures_round_trip(layer: nn.Module) -> None:
 def test_descriptions_run_no_code_and_are_checked(description: object, message: str) -> None:
     with pytest.raises(FormatError, match=message):
         build_module(description)
-    with pytest.raises(FormatError, match="a GRU cannot be written to a model file"):
-        describe_module(nn.GRU(1, 1))
+    with pytest.raises(FormatError, match="a RNN cannot be written to a model file"):
+        describe_module(nn.RNN(1, 1))
 
 
 def test_banks_are_resumed_site_by_site(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,13 +232,13 @@ def test_consumers_of_pruned_channels_are_refitted(resnet: tuple[nn.Module, Surv
     """Against the same network with the channels zeroed and nothing refitted: the refit must be closer."""
     model, surveyed, bank, inputs = resnet
     name = "layer2.1.conv1"
-    choice = next(c for c in surveyed.space.choices[surveyed.space.positions[name]] if c.technique == "channel_pruning")
+    choice = Choice.of("channel_pruning", kept=0.75)
     plan = Plan.of({s.name: choice if s.name == name else KEEP for s in surveyed.space.sites})
     pruned = assemble(model, plan, bank)
     masked = structural_copy(model)
     norm = masked.get_submodule("layer2.1.bn1")
     gone = torch.ones(32, dtype=torch.bool)
-    gone[bank.kept[name, choice]] = False
+    gone[bank.kept[name, Narrowing("consumers", 24)]] = False
     zeroed = nn.BatchNorm2d(32).eval()
     zeroed.load_state_dict(norm.state_dict())
     with torch.no_grad():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from espalier.compression.fitting import (
+    compensation,
     least_squares,
     output_basis,
     output_energy,
@@ -105,7 +106,7 @@ def test_rounding_in_sequence_beats_rounding_alone(inputs: Tensor, weight: Tenso
     def rounded(_: int, column: Tensor) -> Tensor:
         return (column * 2).round() / 2
 
-    sequence = round_in_sequence(weight, covariance, rounded)
+    sequence = round_in_sequence(weight, compensation(covariance), rounded)
     assert torch.equal(sequence, (sequence * 2).round() / 2)
     alone = (weight * 2).round() / 2
     assert output_energy(weight - sequence, covariance) < output_energy(weight - alone, covariance)

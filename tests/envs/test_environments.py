@@ -104,7 +104,7 @@ def test_closed_actions_become_the_nearest_open_one_and_are_reported(small: Smal
 def test_observations_do_not_depend_on_the_network(small: Small) -> None:
     problem = small.problem()
     assert LayerWiseEnv(problem).observation_space.shape == (Observer.size,)
-    assert Observer.size == 14 + SLOTS * 5 + 6 + 12 + 4
+    assert Observer.size == 16 + SLOTS * 5 + 6 + 12 + 4
     observation, _ = LayerWiseEnv(problem).reset()
     tight, _ = LayerWiseEnv(small.problem(Demand(latency_ms=problem.baseline.cost("latency_ms") / 2))).reset()
     assert (observation != tight).any()

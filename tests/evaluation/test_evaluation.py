@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 from espalier.compression.choice import Choice
+from espalier.compression.layers import describe_module
 from espalier.compression.plan import Plan
-from espalier.compression.structure import describe_module
 from espalier.errors import DemandError, EspalierError, FormatError
 from espalier.evaluation.archive import Archive, Evaluation, pareto_front
 from espalier.evaluation.demand import Demand, Weights

@@ -1,6 +1,7 @@
 """The two front ends: what each must read, and that they agree."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from espalier.graph._export import trace_with_export
 from espalier.graph._failure import describe_failure
 from espalier.graph._fx import trace_with_fx
 from espalier.graph.coupling import couplings, producers
+from espalier.graph.describe import module_specs
 from espalier.graph.graph import INPUT, Graph
 from espalier.graph.memory import peak_activation_bytes
 from espalier.graph.opspec import OpSpec, Shape
@@ -189,9 +191,43 @@ def test_every_way_to_split_is_followed(front_end: object, split: object) -> Non
     assert producers(graph, graph.output) == ("split",)
 
 
+@pytest.mark.parametrize("front_end", [trace_with_fx, trace_with_export])
+def test_recurrent_layers_are_one_operator_a_layer(front_end: Callable[[nn.Module, Tensor], Graph]) -> None:
+    graph = front_end(Recurrent().eval(), torch.rand(1, 5, 4))
+    (operator,) = [o for o in graph.operators if o.module]
+    assert graph.output == operator.name
+    assert operator.module == "cells"
+    assert operator.spec == OpSpec("lstm", (5, 4), (5, 3), bias=True)
+    assert operator.spec.macs == 5 * 4 * 3 * (4 + 3)
+    assert operator.spec.parameters == sum(parameter.numel() for parameter in nn.LSTM(4, 3).parameters())
+
+
+def test_stacked_recurrent_layers_count_like_pytorchs_own() -> None:
+    layer = nn.GRU(4, 3, num_layers=2, bidirectional=True, batch_first=True)
+    specs = module_specs(layer, (7, 4), (7, 6))
+    assert [spec.output_shape for spec in specs] == [(7, 6), (7, 6)]
+    assert sum(spec.parameters for spec in specs) == sum(parameter.numel() for parameter in layer.parameters())
+    with pytest.raises(ModelError, match="must have batch_first=True, got a GRU"):
+        module_specs(nn.GRU(4, 3), (7, 4), (7, 3))
+
+
 def test_export_refuses_layers_that_return_several_tensors() -> None:
-    with pytest.raises(ModelError, match=r"lstm.* returns several tensors"):
-        trace_with_export(Recurrent().eval(), torch.rand(1, 5, 4))
+    class Sorted(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            values, order = torch.sort(inputs)
+            return values + order
+
+    with pytest.raises(ModelError, match=r"sort.* returns several tensors"):
+        trace_with_export(Sorted().eval(), torch.rand(1, 5, 4))
+
+
+def test_signals_are_images_of_one_row() -> None:
+    network = nn.Sequential(nn.Conv1d(3, 4, 5, 2, 1), nn.ReLU(), nn.MaxPool1d(2), nn.AdaptiveAvgPool1d(1))
+    graph = trace(network.eval(), torch.rand(1, 3, 21))
+    kinds = [operator.spec for operator in graph.operators]
+    assert kinds[0] == OpSpec("conv2d", (3, 1, 21), (4, 1, 10), (1, 5), (1, 2), (0, 1), bias=True)
+    assert kinds[2] == OpSpec("max_pool2d", (4, 1, 10), (4, 1, 5), (1, 2), (1, 2))
+    assert kinds[3].kind == "global_avg_pool2d"
 
 
 def test_layers_that_describe_themselves_stay_whole() -> None:

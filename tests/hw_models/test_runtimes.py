@@ -32,6 +32,8 @@ _SPECS = [
     OpSpec("linear", (33,), (10,), bias=True, bits=8),
     OpSpec("linear", (7, 33), (7, 10), bias=True),
     OpSpec("matmul", (4, 6, 5), (4, 6, 3)),
+    OpSpec("gru", (7, 5), (7, 6), bias=True),
+    OpSpec("lstm", (7, 5), (7, 12), groups=2),
     OpSpec("batch_norm", _IMAGE, _IMAGE),
     *(OpSpec("activation", _IMAGE, _IMAGE, activation=name) for name in ("relu", "silu", "gelu", "sigmoid")),
     OpSpec("elementwise", _IMAGE, _IMAGE),

@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import FormatError
-from .layers import CompressedLayer, ConvGeometry
+from ...errors import FormatError
+from .geometry import ConvGeometry
+from .layer import CompressedLayer
 
-__all__ = ["build_module", "describe_module"]
+__all__ = ["Description", "build_module", "describe_module"]
 
 Description = dict[str, Any]
 
@@ -70,6 +71,17 @@ def _describe_linear(module: Any) -> Description:
     }
 
 
+def _describe_recurrent(module: Any) -> Description:
+    return {
+        "input_size": module.input_size,
+        "hidden_size": module.hidden_size,
+        "num_layers": module.num_layers,
+        "bias": module.bias,
+        "batch_first": module.batch_first,
+        "bidirectional": module.bidirectional,
+    }
+
+
 def _describe_batch_norm(module: Any) -> Description:
     return {"num_features": module.num_features, "eps": module.eps, "affine": module.affine}
 
@@ -89,6 +101,8 @@ def _nothing(_: Any) -> Description:
 _KNOWN: dict[str, tuple[type[nn.Module], Callable[[Any], Description], Callable[[Description], nn.Module]]] = {
     "Conv2d": (nn.Conv2d, _describe_conv, _build_conv),
     "Linear": (nn.Linear, _describe_linear, lambda arguments: nn.Linear(**arguments)),
+    "GRU": (nn.GRU, _describe_recurrent, lambda arguments: nn.GRU(**arguments)),
+    "LSTM": (nn.LSTM, _describe_recurrent, lambda arguments: nn.LSTM(**arguments)),
     "BatchNorm2d": (nn.BatchNorm2d, _describe_batch_norm, lambda arguments: nn.BatchNorm2d(**arguments)),
     "BatchNorm1d": (nn.BatchNorm1d, _describe_batch_norm, lambda arguments: nn.BatchNorm1d(**arguments)),
     "Sequential": (nn.Sequential, _describe_sequence, _build_sequence),
