@@ -12,7 +12,7 @@ from torch.nn import functional
 from ..errors import ModelError
 from ..progress import step
 from .accuracy import accuracy
-from .augmentation import Augmentation
+from .augmentation import Augmentation, Augmenting
 from .data.split import Split
 
 __all__ = ["DistillationRecipe", "DistillationReport", "distil"]
@@ -38,7 +38,7 @@ class DistillationRecipe:
     temperature: float = 2.0
     label_weight: float = 0.3
     warmup_share: float = 0.1
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmenting = field(default_factory=Augmentation)
 
 
 @dataclass(frozen=True)

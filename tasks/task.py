@@ -41,7 +41,7 @@ class Task:
 
     @property
     def example_input(self) -> Tensor:
-        """One input of the network, shape (1, C, H, W)."""
+        """One input of the network: an image (1, C, H, W), a signal (1, C, T) or a sequence (1, T, C)."""
         return self.calibrate.inputs(slice(0, 1))
 
     def open_test_split(self) -> Split:
