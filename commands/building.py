@@ -77,9 +77,8 @@ def _check_complete(node: Mapping[str, Any], objects: Mapping[str, Any]) -> None
     ]
     missing = [name for name in needed if name not in node and name not in objects]
     if missing and not (node.get("_partial_") or node.get("_args_")):
-        raise EspalierError(
-            f"{node['_target_']} needs the argument {missing[0]!r}; add it, such as +model.{missing[0]}=VALUE for a model"
-        )
+        advice = f"add it, such as +model.{missing[0]}=VALUE for a model"
+        raise EspalierError(f"{node['_target_']} needs the argument {missing[0]!r}; {advice}")
 
 
 def _cause(error: InstantiationException) -> Exception:

@@ -51,12 +51,14 @@ def har(
     rest, searched = (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
     calibrated, fitted = (rest[part] for part in stratified_parts(labels[rest], (calibrate,), seed))
     mean, std = channel_statistics(signals[fitted])
-    parts = (Split(signals[part], labels[part], mean, std) for part in (fitted, calibrated, searched))
-    return Splits(*parts, Split(tested, test_labels, mean, std))
+    fit, calibration, search = (
+        Split(signals[part], labels[part], mean, std) for part in (fitted, calibrated, searched)
+    )
+    return Splits(fit, calibration, search, Split(tested, test_labels, mean, std))
 
 
 def _held_out(subjects: Tensor, count: int, seed: int) -> Tensor:
-    people = subjects.unique()
+    people = torch.unique(subjects)
     if not 1 <= count < len(people):
         known = f"1 to {len(people) - 1}"
         raise DataError(f"data.search_subjects must be {known}, got {count}: there are {len(people)} people")

@@ -54,7 +54,7 @@ class LogMel:
         filters = mel_filters(self.n_mels, self.window, self.sample_rate, self.low_hz, self.high_hz)
         samples = torch.stack([centred(recording, self.n_samples) for recording in recordings])
         # In pieces: the spectra of all recordings at once take ten times the memory of what is kept.
-        return torch.cat([self._spectrograms(part, filters) for part in samples.split(_CHUNK)])
+        return torch.cat([self._spectrograms(part, filters) for part in torch.split(samples, _CHUNK)])
 
     def _spectrograms(self, samples: Tensor, filters: Tensor) -> Tensor:
         window = torch.hann_window(self.window)
@@ -101,8 +101,8 @@ def mel_filters(
     high = sample_rate / 2 if high_hz is None else high_hz
     if not 0 <= low_hz < high <= sample_rate / 2:
         raise DataError(f"mel bands must lie within 0 and {sample_rate / 2:g} Hz, got {low_hz:g} to {high:g}")
-    ends = mel_of(torch.tensor([low_hz, high], dtype=torch.float64))
-    corners = 700 * (10 ** (torch.linspace(*ends.tolist(), n_mels + 2, dtype=torch.float64) / 2595) - 1)
+    lowest, highest = mel_of(torch.tensor([low_hz, high], dtype=torch.float64)).tolist()
+    corners = 700 * (10 ** (torch.linspace(lowest, highest, n_mels + 2, dtype=torch.float64) / 2595) - 1)
     frequencies = torch.linspace(0, sample_rate / 2, window // 2 + 1, dtype=torch.float64)
     left, centre, right = (corners[first : first + n_mels, None] for first in range(3))
     rising, falling = (frequencies - left) / (centre - left), (right - frequencies) / (right - centre)
