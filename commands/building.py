@@ -1,10 +1,11 @@
 """From a composed configuration to the parts of a run."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -51,6 +52,7 @@ def build(node: Mapping[str, Any], **objects: Any) -> Any:
     Raises:
         EspalierError: The target refuses its arguments.
     """
+    _check_complete(node, objects)
     try:
         make: Callable[..., Any] = instantiate(dict(node), _partial_=True, _convert_="all")
     except InstantiationException as error:
@@ -61,6 +63,22 @@ def build(node: Mapping[str, Any], **objects: Any) -> Any:
         if error.__traceback__ is not None and error.__traceback__.tb_next is None:
             raise EspalierError(f"{node['_target_']}: {error}") from error
         raise
+
+
+def _check_complete(node: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
+    """Refuse a node without an argument that its target cannot do without."""
+    target = get_object(str(node["_target_"]))
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return  # written in C: nothing is known of its arguments
+    needed = [
+        p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    missing = [name for name in needed if name not in node and name not in objects]
+    if missing and not (node.get("_partial_") or node.get("_args_")):
+        advice = f"add it, such as +model.{missing[0]}=VALUE for a model"
+        raise EspalierError(f"{node['_target_']} needs the argument {missing[0]!r}; {advice}")
 
 
 def _cause(error: InstantiationException) -> Exception:

@@ -1,9 +1,12 @@
-"""Gentle fine-tuning of a compressed network towards the original's outputs."""
+"""Gentle fine-tuning of a compressed network towards the original's outputs, features, or both."""
 
 import copy
 import math
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +15,24 @@ from torch.nn import functional
 from ..errors import ModelError
 from ..progress import step
 from .accuracy import accuracy
-from .augmentation import Augmentation
+from .augmentation import Augmentation, Augmenting
 from .data.split import Split
+from .feature_matching import FeatureMap, FeatureMatching, feature_matching
 
 __all__ = ["DistillationRecipe", "DistillationReport", "distil"]
+
+Loss = Literal["logits", "features", "both"]
 
 
 @dataclass(frozen=True)
 class DistillationRecipe:
-    """AdamW at a low learning rate, on softened outputs and labels together (Hinton et al. 2015, arXiv 1503.02531).
+    """AdamW at a low learning rate, on what the original gives and on labels together.
+
+    The loss is label_weight * cross-entropy + (1 - label_weight) * D, where D is one of
+
+    - "logits": temperature^2 * the divergence of the softened outputs (Hinton et al. 2015, arXiv 1503.02531);
+    - "features": feature_weight * the distance of normalised feature maps (`espalier.tasks.feature_matching`);
+    - "both": their sum.
 
     Attributes:
         epochs: Passes over the fit split; 0 leaves the network alone.
@@ -29,7 +41,15 @@ class DistillationRecipe:
         temperature: Softens both networks' outputs.
         label_weight: Share of the labels in the loss, 0 to 1; the rest is the original's.
         warmup_share: Share of the steps in which the learning rate rises.
-        augmentation: Changes of the images.
+        augmentation: Changes of the inputs.
+        loss: "logits", "features" or "both".
+        feature_weight: Of the features in the loss.
+        feature_map: "attention" compares where both networks look, whatever their channels; "channels" compares all
+            values of layers with equal shapes.
+        feature_layers: Dotted paths of the layers to compare; the last one of each resolution where empty.
+
+    Raises:
+        ModelError: A name is unknown or a weight out of range.
     """
 
     epochs: int = 10
@@ -38,7 +58,20 @@ class DistillationRecipe:
     temperature: float = 2.0
     label_weight: float = 0.3
     warmup_share: float = 0.1
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmenting = field(default_factory=Augmentation)
+    loss: Loss = "logits"
+    feature_weight: float = 1.0
+    feature_map: FeatureMap = "attention"
+    feature_layers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name, known in (("loss", get_args(Loss)), ("feature_map", get_args(FeatureMap))):
+            if getattr(self, name) not in known:
+                raise ModelError(f"distillation.{name} must be {' or '.join(known)}, got {getattr(self, name)!r}")
+        if not 0 <= self.label_weight <= 1 or not self.temperature > 0 or not self.feature_weight > 0:
+            wanted = "label_weight must be 0 to 1, temperature and feature_weight above 0"
+            got = f"{self.label_weight}, {self.temperature} and {self.feature_weight}"
+            raise ModelError(f"distillation: {wanted}; got {got}")
 
 
 @dataclass(frozen=True)
@@ -50,12 +83,16 @@ class DistillationReport:
         accuracy_after: Of the best checkpoint on it, which is what is left in the student.
         best_epoch: When the best checkpoint was; 0 for before the first epoch.
         seconds: How long it took.
+        losses: Mean of the loss in each epoch.
+        feature_layers: The layers whose features were compared.
     """
 
     accuracy_before: float
     accuracy_after: float
     best_epoch: int
     seconds: float
+    losses: tuple[float, ...] = ()
+    feature_layers: tuple[str, ...] = ()
 
 
 def distil(
@@ -80,22 +117,38 @@ def distil(
     generator = torch.Generator().manual_seed(seed)
     before = best = accuracy(student, validate)
     best_state, best_epoch = copy.deepcopy(student.state_dict()), 0
-    trainer = _Trainer(student, teacher, recipe, math.ceil(len(fit) / recipe.batch_size))
-    with step("fine-tuning", recipe.epochs) as advance:
+    losses = []
+    with _features(student, teacher, fit, recipe) as features, step("fine-tuning", recipe.epochs) as advance:
+        trainer = _Trainer(student, teacher, recipe, math.ceil(len(fit) / recipe.batch_size), features)
         for epoch in range(1, recipe.epochs + 1):
-            trainer.epoch(fit, generator)
+            losses.append(trainer.epoch(fit, generator))
             reached = accuracy(student, validate)
             if reached > best:
                 best_state, best_epoch, best = copy.deepcopy(student.state_dict()), epoch, reached
             advance(1, f"accuracy {reached:.4f}")
     student.load_state_dict(best_state)
-    return DistillationReport(before, best, best_epoch, time.perf_counter() - started)
+    layers = features.layers if features else ()
+    return DistillationReport(before, best, best_epoch, time.perf_counter() - started, tuple(losses), layers)
+
+
+def _features(
+    student: nn.Module, teacher: nn.Module, fit: Split, recipe: DistillationRecipe
+) -> AbstractContextManager[FeatureMatching | None]:
+    if recipe.loss == "logits" or recipe.epochs == 0:
+        return nullcontext()
+    return feature_matching(student, teacher, fit.inputs(slice(0, 1)), recipe.feature_layers, recipe.feature_map)
 
 
 class _Trainer:
     def __init__(
-        self, student: nn.Module, teacher: nn.Module, recipe: DistillationRecipe, steps_per_epoch: int
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        recipe: DistillationRecipe,
+        steps_per_epoch: int,
+        features: FeatureMatching | None,
     ) -> None:
+        self._features = features
         self._student = student
         self._teacher = teacher
         self._recipe = recipe
@@ -111,7 +164,9 @@ class _Trainer:
 
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
 
-    def epoch(self, fit: Split, generator: torch.Generator) -> None:
+    def epoch(self, fit: Split, generator: torch.Generator) -> float:
+        """Train for one epoch and return the mean loss."""
+        total = 0.0
         for plain, labels in fit.batches(self._recipe.batch_size, generator):
             inputs = self._recipe.augmentation(plain, generator)
             with torch.no_grad():
@@ -123,13 +178,25 @@ class _Trainer:
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
             self._schedule.step()
+            total += loss.item() * len(labels)
+        return total / len(fit)
 
     def _loss(self, scores: Tensor, wanted: Tensor, labels: Tensor) -> Tensor:
-        temperature, share = self._recipe.temperature, self._recipe.label_weight
-        soft = functional.kl_div(
-            (scores / temperature).log_softmax(1),
-            (wanted / temperature).log_softmax(1),
-            log_target=True,
-            reduction="batchmean",
-        )
-        return (1 - share) * temperature**2 * soft + share * functional.cross_entropy(scores, labels)
+        recipe = self._recipe
+        loss = recipe.label_weight * functional.cross_entropy(scores, labels)
+        if self._features is not None:
+            loss = (1 - recipe.label_weight) * recipe.feature_weight * self._features.loss() + loss
+        if recipe.loss != "features":
+            soft = _divergence(scores, wanted, recipe.temperature)
+            loss = (1 - recipe.label_weight) * recipe.temperature**2 * soft + loss
+        return loss
+
+
+def _divergence(scores: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of the softened outputs, mean over the batch."""
+    return functional.kl_div(
+        (scores / temperature).log_softmax(1),
+        (wanted / temperature).log_softmax(1),
+        log_target=True,
+        reduction="batchmean",
+    )

@@ -41,7 +41,7 @@ class Task:
 
     @property
     def example_input(self) -> Tensor:
-        """One input of the network, shape (1, C, H, W)."""
+        """One input of the network: an image (1, C, H, W), a signal (1, C, T) or a sequence (1, T, C)."""
         return self.calibrate.inputs(slice(0, 1))
 
     def open_test_split(self) -> Split:
@@ -64,6 +64,7 @@ def load_task(
     checkpoint: str | None = None,
     training: TrainingRecipe | None = None,
     seed: int = 0,
+    checkpoint_prefix: str = "",
 ) -> Task:
     """Make a task of a network and data, with weights from a file or trained here.
 
@@ -76,20 +77,36 @@ def load_task(
         checkpoint: File of trained weights.
         training: How to train without a checkpoint.
         seed: Of the training.
+        checkpoint_prefix: Taken from the names in the file, such as "module.".
 
     Raises:
-        ModelError: There is neither a checkpoint nor a recipe, or the weights are unusable.
+        ModelError: The network does not take these inputs or has too few outputs, there is neither a checkpoint nor a
+            recipe, or the weights are unusable.
     """
-    with torch.no_grad():
-        checked_scores(model.eval(), splits.search.inputs(slice(0, 2)))
+    _check_fit(model, splits)
     if checkpoint is not None:
-        load_checkpoint(model, Path(checkpoint).expanduser())
+        load_checkpoint(model, Path(checkpoint).expanduser(), checkpoint_prefix)
     elif training is not None:
         _train_once(model, splits.fit, training, seed)
     else:
         raise ModelError(f"task {name} needs trained weights: give task.checkpoint=FILE or task.training")
     check_finite(model, f"task {name}")
     return Task(name, model, splits)
+
+
+@torch.no_grad()
+def _check_fit(model: nn.Module, splits: Splits) -> None:
+    """Refuse a network that is not for these data before anything long begins."""
+    inputs = splits.search.inputs(slice(0, 2))
+    try:
+        scores = checked_scores(model.eval(), inputs)
+    except (RuntimeError, IndexError) as error:
+        shape, reason = ", ".join(map(str, inputs.shape[1:])), str(error).strip().splitlines()[0]
+        raise ModelError(f"{type(model).__name__} does not take inputs of shape (N, {shape}): {reason}") from error
+    largest = max(int(split.labels.max()) for split in (splits.fit, splits.calibrate, splits.search))
+    if largest >= scores.shape[1]:
+        classes = f"{scores.shape[1]} classes, the data at least {largest + 1}"
+        raise ModelError(f"{type(model).__name__} has {classes}; set model.n_classes or what your network calls it")
 
 
 def _train_once(model: nn.Module, fit: Split, recipe: TrainingRecipe, seed: int) -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ..errors import ModelError
 from ..progress import step
-from .augmentation import Augmentation
+from .augmentation import Augmentation, Augmenting
 from .data.split import Split
 from .layout import channels_last
 
@@ -34,7 +34,7 @@ class TrainingRecipe:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     label_smoothing: float = 0.05
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmenting = field(default_factory=Augmentation)
 
 
 def train(model: nn.Module, fit: Split, recipe: TrainingRecipe, seed: int) -> None:

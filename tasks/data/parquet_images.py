@@ -4,8 +4,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from ...errors import DataError
 from .folder import data_folder, existing_file
+from .parquet import encoded_bytes, read_labels, read_table
 from .split import Split, Splits, stratified_parts
 
 __all__ = ["parquet_images", "read_parquet_images"]
@@ -79,44 +78,21 @@ def read_parquet_images(
         DataError: The file is damaged, a column is missing, an image cannot be decoded or differs in size, or a label
             is out of range.
     """
-    table = _read_table(path, image_column, label_column)
-    labels = _labels(table, label_column, n_classes, path)
+    table = read_table(path, image_column, label_column)
+    labels = read_labels(table, label_column, n_classes, path)
     rows = table.column(image_column).to_pylist()
-    images = [_decode(row, n_channels, f"row {number} of {path}") for number, row in enumerate(rows)]
+    images = [_decode(row, n_channels, f"the image in row {number} of {path}") for number, row in enumerate(rows)]
     sizes = {image.shape for image in images}
     if len(sizes) != 1:
         raise DataError(f"the images in {path} must have one size, got {sorted(sizes)[:5]}")
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), labels
 
 
-def _read_table(path: Path, image_column: str, label_column: str) -> "pa.Table":
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    for column in (image_column, label_column):
-        if column not in table.column_names:
-            raise DataError(f"{path} has no column {column!r}; columns: {', '.join(table.column_names)}")
-    if table.num_rows == 0:
-        raise DataError(f"{path} has no rows")
-    return table
-
-
-def _labels(table: "pa.Table", column: str, n_classes: int, path: Path) -> Tensor:
-    values = table.column(column).to_pylist()
-    for number, value in enumerate(values):
-        if not isinstance(value, int) or not 0 <= value < n_classes:
-            raise DataError(f"the label in row {number} of {path} must be 0 to {n_classes - 1}, got {value!r}")
-    return torch.tensor(values, dtype=torch.int64)
-
-
-def _decode(row: object, n_channels: int, where: str) -> NDArray[np.uint8]:
-    encoded = row.get("bytes") if isinstance(row, dict) else None
-    if not isinstance(encoded, bytes):
-        raise DataError(f"the image in {where} must be a struct with 'bytes', got {type(row).__name__}")
+def _decode(row: object, n_channels: int, what: str) -> NDArray[np.uint8]:
+    encoded = encoded_bytes(row, what)
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             pixels = np.asarray(image.convert("L" if n_channels == 1 else "RGB"))
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"the image in {where} cannot be decoded: {error}") from error
+        raise DataError(f"{what} cannot be decoded: {error}") from error
     return pixels.reshape(*pixels.shape[:2], n_channels)

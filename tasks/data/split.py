@@ -1,7 +1,7 @@
-"""Images with their labels, and the four disjoint parts that a search needs of them."""
+"""Images, signals or sequences with their labels, and the four disjoint parts that a search needs of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ...errors import DataError
 from ...files import content_hash
+from ..layout import laid_out
 
-__all__ = ["Split", "Splits", "stratified_parts"]
+__all__ = ["Split", "Splits", "channel_statistics", "stratified_parts"]
 
 
 @dataclass(frozen=True)
@@ -20,31 +21,40 @@ class Split:
     """Part of a data set, held in memory as it was read.
 
     Attributes:
-        images: Shape (N, C, H, W), uint8 in [0, 255] or float32.
+        images: Images (N, C, H, W), signals (N, C, T) or sequences (N, T, C); uint8 in [0, 255] or float32.
         labels: Class of each image, int64, shape (N,).
         mean: Subtracted from each channel after scaling uint8 to [0, 1].
         std: Divides each channel after that.
+        channel_axis: Where the channels are: 1 for images and signals, 2 for sequences.
     """
 
     images: Tensor
     labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    channel_axis: int = 1
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
             raise DataError(f"there are {len(self.images)} images but {len(self.labels)} labels")
-        if self.images.ndim != 4 or self.images.shape[1] != len(self.mean):
-            shape = tuple(self.images.shape)
-            raise DataError(f"expected images of shape (N, {len(self.mean)}, H, W), got {shape}")
+        shape = tuple(self.images.shape)
+        if not 1 <= self.channel_axis < self.images.ndim or shape[self.channel_axis] != len(self.mean):
+            raise DataError(f"expected images of shape {self._expected_shape}, got {shape}")
         if len(self.std) != len(self.mean) or not all(value > 0 for value in self.std):
             raise DataError(f"expected {len(self.mean)} standard deviations above 0, got {tuple(self.std)}")
+
+    @property
+    def _expected_shape(self) -> str:
+        channels = len(self.mean)
+        if self.channel_axis == 1:
+            return f"(N, {channels}, H, W) or (N, {channels}, T)"
+        return f"(N, {', '.join(['T'] * (self.channel_axis - 1))}, {channels})"
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def inputs(self, indices: Tensor | slice = slice(None)) -> Tensor:
-        """Normalised float32 inputs of a network, shape (n, C, H, W), channels last in memory.
+        """Normalised float32 inputs of a network, shaped like the images, whose channels are last in memory.
 
         Args:
             indices: Which images; all by default.
@@ -52,8 +62,10 @@ class Split:
         images = self.images[indices].float()
         if self.images.dtype == torch.uint8:
             images = images / 255
-        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
-        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        along_channels = [1] * images.ndim
+        along_channels[self.channel_axis] = -1
+        mean, std = (torch.tensor(values).view(along_channels) for values in (self.mean, self.std))
+        return laid_out((images - mean) / std)
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of inputs and labels, in order or, with a generator, shuffled.
@@ -68,12 +80,14 @@ class Split:
 
     def take(self, count: int) -> "Split":
         """The first `count` images."""
-        return Split(self.images[:count], self.labels[:count], self.mean, self.std)
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the contents."""
         settings = repr((tuple(self.images.shape), str(self.images.dtype), self.mean, self.std))
+        if self.channel_axis != 1:  # what had its channels there keeps the hash that caches know
+            settings += f" channels on axis {self.channel_axis}"
         return content_hash(settings, self.images.numpy().tobytes(), self.labels.numpy().tobytes())
 
 
@@ -92,6 +106,24 @@ class Splits:
     calibrate: Split
     search: Split
     test: Split
+
+
+def channel_statistics(values: Tensor, channel_axis: int = 1) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, over everything else.
+
+    Args:
+        values: float32, such as the inputs of a fit split.
+        channel_axis: Where the channels are.
+
+    Raises:
+        DataError: A channel is constant, or holds infinities or not-a-numbers.
+    """
+    channels = values.movedim(channel_axis, 0).flatten(1).double()
+    mean, std = channels.mean(1), channels.std(1, correction=0)
+    for number, value in enumerate(std.tolist()):
+        if not 0 < value < float("inf"):
+            raise DataError(f"channel {number} cannot be standardised: its standard deviation is {value:g}")
+    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def stratified_parts(labels: Tensor, sizes: Sequence[int], seed: int) -> list[Tensor]:

@@ -29,7 +29,8 @@ _OPTIONS = [(group, name) for group in DEFAULTS if group != "technique" for name
 def test_every_option_composes_and_fits_what_it_builds(group: str, name: str) -> None:
     register_schema()
     override = f"{group}={name}"
-    extra = ["device.table=x"] if name == "table" else []
+    needed = {"table": "device.table=x", "custom": "model._target_=tests.commands.test_configuration.TwoOutputs"}
+    extra = [needed[name]] if name in needed else []
     with initialize_config_module("espalier.conf", version_base="1.3"):
         config = compose("config", overrides=[override, "seed=1", *extra])
     values = resolved(config)
@@ -84,6 +85,7 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("search", *FAST, "reward=absolute", "device=raspberrypi4"), "reward=absolute aims at budgets"),
     (("search", *FAST, "agent=exhaustive", "device=raspberrypi4"), "agent=exhaustive takes spaces of up to"),
     (("search", *FAST, "model._target_=tests.commands.test_configuration.TwoOutputs"), "returns a tuple, expected one"),
+    (("search", "model=custom"), r"Missing mandatory value: _target_; full_key: model\._target_"),
     (("search", *FAST, "task.checkpoint=/nowhere.pt"), "checkpoint /nowhere.pt does not exist"),
     (("profile", "device=raspberrypi4", *FAST), "device 'raspberrypi4' is not measured on this machine"),
     (("report",), "takes one folder, got 0 arguments"),

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from espalier.tasks.data.split import Split, Splits
 from espalier.tasks.distillation import DistillationRecipe, distil
 from espalier.tasks.task import Task, load_task
 from espalier.tasks.training import TrainingRecipe, train
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 
@@ -147,15 +149,23 @@ def test_scores_for_fewer_images_than_given_are_refused() -> None:
     ("content", "message"),
     [
         ({1: torch.zeros(1)}, "must hold a state dict of tensors, got dict"),
-        ({"state_dict": {"1.bias": torch.zeros(10)}}, "must hold a state dict of tensors, got dict"),
-        ({"1.weight": torch.zeros(10, 64)}, r"1 tensors missing \(such as \['1.bias'\]\), 0 unknown"),
+        ({"state_dict": {"1.bias": torch.zeros(10)}}, r"does not fit Sequential: 1 missing \(1\.weight\)$"),
+        ({"state_dict": [1]}, "must hold a state dict of tensors, got dict"),
+        ({"1.weight": torch.zeros(10, 64)}, r"does not fit Sequential: 1 missing \(1\.bias\)$"),
         (
             {"1.weight": torch.zeros(10, 64), "1.bias": torch.zeros(10), "2.bias": torch.zeros(1)},
-            r"0 tensors missing .* 1 unknown \(\['2.bias'\]\)",
+            r"does not fit Sequential: 1 unexpected \(2\.bias\)$",
         ),
-        ({"1.weight": torch.zeros(10, 63), "1.bias": torch.zeros(10)}, r"does not fit Sequential: size mismatch"),
+        (
+            {"1.weight": torch.zeros(10, 63), "1.bias": torch.zeros(10)},
+            r"1 of another shape \(1\.weight is \(10, 63\), the model has \(10, 64\)\)$",
+        ),
+        (
+            {f"{n}.bias": torch.zeros(10) for n in range(6)},
+            r"1 missing \(1\.weight\); 5 unexpected \(0\.bias, 2\.bias, 3\.bias, \.\.\.\)$",
+        ),
     ],
-    ids=["numbers", "nested", "missing", "unknown", "shape"],
+    ids=["numbers", "nested", "nested list", "missing", "unknown", "shape", "many"],
 )
 def test_state_dicts_of_other_networks_are_refused(tmp_path: Path, content: object, message: str) -> None:
     torch.save(content, tmp_path / "c.pt")
@@ -172,6 +182,47 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"c\.pt cannot be read"):
         load_checkpoint(_linear(), tmp_path / "c.pt")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_checkpoint_with_more_than_tensors_says_what_to_do(tmp_path: Path) -> None:
+    torch.save({"state_dict": _linear().state_dict(), "args": Namespace(lr=1)}, tmp_path / "c.pt")
+    with pytest.raises(ModelError, match=r"it holds argparse\.Namespace, not only tensors; save those alone"):
+        load_checkpoint(_linear(), tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize("nesting", ["state_dict", "model_state_dict", "model", None])
+@pytest.mark.parametrize("prefix", ["", "module.", "net.body."])
+def test_weights_are_found_behind_entries_and_prefixes(tmp_path: Path, nesting: str | None, prefix: str) -> None:
+    trained = _normed()
+    trained[1].running_mean.fill_(3.0)
+    state: dict[str, object] = {prefix + name: tensor for name, tensor in trained.state_dict().items()}
+    if prefix:
+        state["loss.weight"] = torch.ones(3)
+    saved = state if nesting is None else {nesting: state, "epoch": 7, "optimizer": {"state": {}}}
+    torch.save(saved, tmp_path / "c.pth")
+    model = _normed()
+    load_checkpoint(model, tmp_path / "c.pth", prefix)
+    assert all(torch.equal(trained.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_prefix_is_proposed_where_one_helps(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_file({f"module.{name}": tensor for name, tensor in _linear().state_dict().items()}, path)
+    with pytest.raises(ModelError, match=r"2 missing .*; 2 unexpected .*; give task\.checkpoint_prefix=module\.$"):
+        load_checkpoint(_linear(), path)
+    load_checkpoint(_linear(), path, "module.")
+    with pytest.raises(
+        ModelError, match=r"no tensor of .* begins with 'net\.'; its names are like module\.1\.bias, mod"
+    ):
+        load_checkpoint(_linear(), path, "net.")
+
+
+def test_networks_that_do_not_fit_the_data_are_refused(splits: Splits) -> None:
+    few = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
+    with pytest.raises(ModelError, match=r"Sequential has 7 classes, the data at least 10; set model\.n_classes"):
+        load_task("t", few, splits, training=TrainingRecipe(epochs=1))
+    with pytest.raises(ModelError, match=r"Sequential does not take inputs of shape \(N, 1, 8, 8\): .*shape"):
+        load_task("t", nn.Sequential(nn.Flatten(), nn.Linear(63, 10)), splits, training=TrainingRecipe(epochs=1))
 
 
 def test_a_checkpoint_without_counts_of_batches_is_accepted(tmp_path: Path) -> None:
