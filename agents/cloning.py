@@ -47,6 +47,8 @@ def _demonstrations(problem: Problem, walks: Sequence[Walk]) -> tuple[torch.Tens
     for walk in walks:
         observation, _ = env.reset()
         for step, action in enumerate(env.actions(walk)):
+            if not env.action_masks()[action]:
+                break  # no policy can go there: it would break a budget
             rows.append((observation, action, env.action_masks()))
             if step + 1 < env.episode_length:
                 observation, *_ = env.step(np.int64(action))

@@ -18,6 +18,7 @@ from ..compression.bank_builder import build_bank
 from ..compression.choice import KEEP
 from ..compression.survey import Survey, survey
 from ..envs.problem import Problem
+from ..envs.verdict import judge_demand
 from ..evaluation.archive import Archive
 from ..evaluation.evaluator import LocalEvaluator
 from ..evaluation.store import Store
@@ -83,7 +84,8 @@ def prepare(config: Mapping[str, Any], folder: Path | None = None) -> Prepared:
     if folder is not None and isinstance(device, ProfiledDevice):
         device.table.save(folder / TABLE_FILE)
     seed_everything(config["seed"])
-    problem = Problem(bank, evaluator, build(config["reward"]), demand, device)
+    bounds = evaluator.bounds() if isinstance(evaluator, LocalEvaluator) else None
+    problem = Problem(bank, evaluator, build(config["reward"]), demand, device, bounds)
     problem.check_feasible()
     return Prepared(task, surveyed, evaluator, problem)
 
@@ -167,6 +169,7 @@ def _summary(
 ) -> dict[str, Any]:
     problem = prepared.problem
     unmet = _unmet(prepared, finished)
+    verdict = judge_demand(problem)
     return {
         "format": "espalier-summary",
         "version": 1,
@@ -177,6 +180,7 @@ def _summary(
         "seed": values["seed"],
         "feasible": not unmet,
         "unmet": unmet,
+        "demand": verdict.to_dict() | {"text": verdict.text()},
         "space_size": problem.space.size,
         **finished.to_dict(),
         "layers": _layers(prepared, finished),

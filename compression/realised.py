@@ -92,6 +92,40 @@ class Realiser:
                 standing_for[operator.name] = inputs[0]
         return tuple(realised)
 
+    def site_operators(self, site: Site, plan: Plan) -> tuple[tuple[OpSpec, ...], int]:
+        """What a plan executes and stores for one site, without headers and what batch-norms leave behind.
+
+        Args:
+            site: A site.
+            plan: Choices at the site and its producers; the others do not matter.
+
+        Returns:
+            Its operators, and bytes.
+        """
+        variant = self._bank.variant(site, plan)
+        if site.is_layer:
+            (operator,) = self._graph.calls(site.name)
+            stored = variant.storage_bytes if variant else 4 * operator.specs[0].weights
+            return self._specs(operator, plan), stored
+        if variant is None:
+            return (), 0
+        replaced = self._head_operators if site.kind == "head" else ()
+        specs = tuple(spec for name in replaced for spec in self._head_specs(self._graph[name], plan))
+        return specs, variant.storage_bytes
+
+    def fixed_operators(self) -> Iterator[tuple[Operator, tuple[str, ...]]]:
+        """Operators that no plan chooses or removes, with the narrowing sites whose channels they carry."""
+        in_blocks = {name for block in self._blocks for name in block.operators}
+        for operator in self._graph.operators:
+            is_fixed = operator.name not in self._site_at and operator.name not in self._fusion.owner
+            if is_fixed and operator.name not in in_blocks and operator.name not in self._head_operators:
+                yield operator, self._carried[operator.name]
+
+    def operator_specs(self, operator: Operator, plan: Plan) -> tuple[OpSpec, ...]:
+        """What a plan executes for one operator that is no site's."""
+        specs = (self._narrowed(operator, spec, plan) for spec in operator.specs)
+        return tuple(spec for spec in specs if spec.kind not in FREE_KINDS)
+
     def output(self, plan: Plan) -> str:
         """Name of the operator, among those of a plan, whose output is the network's."""
         name = self._graph.output

@@ -97,6 +97,10 @@ class SearchSpace:
             tuple(p for p, around in outer if site.is_layer and site.name in around.layers) for site in self.sites
         )
 
+    def around(self, position: int) -> tuple[int, ...]:
+        """Positions of the heads and blocks that the site at `position` lies inside."""
+        return self._around[position]
+
     def inside(self, site: Site) -> tuple[int, ...]:
         """Positions of the sites inside a head or block; none inside a layer."""
         position = self.positions[site.name]
@@ -104,7 +108,7 @@ class SearchSpace:
 
     def is_swallowed(self, position: int, walk: Sequence[int]) -> bool:
         """Whether the site lies inside a head or block that the walk replaces."""
-        return any(walk[outer] > 0 for outer in self._around[position])
+        return any(outer < len(walk) and walk[outer] > 0 for outer in self._around[position])
 
     def _all_choices(self, site: Site) -> tuple[Choice, ...]:
         return (KEEP, *(choice for technique in self.techniques.values() for choice in technique.choices(site)))
@@ -140,9 +144,13 @@ class SearchSpace:
 
     def made(self, site: Site, state: State) -> dict[str, Choice]:
         """Choices at the site's producers that leave it in `state`."""
+        return self.narrowed(dict(zip(self.producers[site.name], state, strict=True)))
+
+    def narrowed(self, narrowings: Mapping[str, Narrowing | None]) -> dict[str, Choice]:
+        """For each site by name the first choice that causes its narrowing."""
         return {
             name: next(c for c in self.choices[self.positions[name]] if self.narrowing(name, c) == narrowing)
-            for name, narrowing in zip(self.producers[site.name], state, strict=True)
+            for name, narrowing in narrowings.items()
         }
 
     @cached_property

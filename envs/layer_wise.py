@@ -57,6 +57,11 @@ class LayerWiseEnv(gymnasium.Env[Vector, np.int64]):
         """What is known of the site whose turn it is."""
         return self._walk.view
 
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Which choices are open at the site whose turn it is, shape (its choices,)."""
+        return self._walk.mask
+
     @override
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, dict[str, Any]]:
         super().reset(seed=seed, options=options)

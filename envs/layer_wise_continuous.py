@@ -52,7 +52,7 @@ class LayerWiseContinuousEnv(gymnasium.Env[Vector, NDArray[np.float32]]):
     def choice(self, strength: float) -> int:
         """The index of the choice that a strength in [-1, 1] stands for at the site whose turn it is."""
         view = self._discrete.view
-        opened = np.flatnonzero(view.mask)
+        opened = np.flatnonzero(self._discrete.mask)
         ordered = opened[np.argsort(view.savings[opened] @ self._weights, kind="stable")]
         share = (min(max(strength, -1.0), 1.0) + 1) / 2
         return int(ordered[min(int(share * len(ordered)), len(ordered) - 1)])

@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..compression.bank import Bank
 from ..compression.plan import Plan
 from ..errors import DemandError
 from ..evaluation.archive import Archive, Evaluation
-from ..evaluation.demand import Demand
+from ..evaluation.bounds import CostBounds
+from ..evaluation.demand import BUDGETS, Demand
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.metrics import Metrics
 from ..hw_models.cost import HardwareModel
-from .rewards.reward import Reward
+from .rewards.reward import AdaptiveReward, Reward
 
 __all__ = ["BudgetExhausted", "Callback", "Problem"]
 
@@ -54,6 +56,8 @@ class Problem:
         reward: From metrics to one number.
         demand: What the user wants.
         device: What the observation says of the device.
+        bounds: What plans must cost at least; closes choices after which a budget cannot be met any more. None closes
+            none.
 
     Attributes:
         space: The search space.
@@ -61,12 +65,21 @@ class Problem:
         baseline: Metrics of the original.
     """
 
-    def __init__(self, bank: Bank, evaluator: Evaluator, reward: Reward, demand: Demand, device: HardwareModel) -> None:
+    def __init__(
+        self,
+        bank: Bank,
+        evaluator: Evaluator,
+        reward: Reward,
+        demand: Demand,
+        device: HardwareModel,
+        bounds: CostBounds | None = None,
+    ) -> None:
         self.bank = bank
         self.space = bank.space
         self.evaluator = evaluator
         self.reward = reward
         self.demand = demand
+        self._bounds = bounds if demand.budgets else None
         self.device_features = device.features()
         self.archive = Archive()
         self.budget: int | None = None
@@ -84,6 +97,8 @@ class Problem:
         self.archive = Archive()
         self.budget = budget
         self._callback = callback
+        if isinstance(self.reward, AdaptiveReward):
+            self.reward.reset()
         self.evaluate(self.space.keep_plan)
 
     @property
@@ -125,7 +140,14 @@ class Problem:
         self.archive.add(evaluation)
         if self._callback is not None:
             self._callback.evaluated(evaluation)
+        self._adapt(metrics)
         return evaluation
+
+    def _adapt(self, metrics: Metrics) -> None:
+        if isinstance(self.reward, AdaptiveReward):
+            learnt = self.reward.observe(metrics, self.baseline, self.demand)
+            if self._callback is not None:
+                self._callback.trained({f"reward/{name}": value for name, value in learnt.items()})
 
     def evaluate_walk(self, indices: Sequence[int]) -> Evaluation:
         """The evaluation of a walk; see `evaluate`."""
@@ -134,6 +156,24 @@ class Problem:
     def judge(self, metrics: Metrics) -> float:
         """The reward of metrics."""
         return self.reward(metrics, self.baseline, self.demand)
+
+    def affordable(self, position: int, walked: Sequence[int]) -> NDArray[np.bool_]:
+        """After which choices at a site every budget can still be met, as far as bounds of the costs tell.
+
+        Args:
+            position: Index of the site.
+            walked: Choice indices of the sites before it.
+
+        Returns:
+            Shape (choices of the site,). Where no choice is left, the open one that breaks the budgets least.
+        """
+        if self._bounds is None:
+            return np.ones(len(self.space.choices[position]), bool)
+        limits = np.array([self.demand.budgets.get(name, np.inf) for name in BUDGETS])
+        # Sums in another order differ in the last digits.
+        excesses = (self._bounds.after(position, walked) / limits).max(1) - 1
+        possible: NDArray[np.bool_] = excesses <= 1e-9  # rounding
+        return possible if possible.any() else np.arange(len(excesses)) == excesses.argmin()
 
     def costs(self, indices: Sequence[int]) -> Metrics:
         """Exact costs of a walk, without an evaluation; the accuracy is nan."""
@@ -147,12 +187,20 @@ class Problem:
     def check_feasible(self, samples: int = 2000, seed: int = 0) -> None:
         """Refuse budgets that no plan can meet.
 
-        For each budget the cheapest plan is looked for: site by site the cheapest choice, then random walks.
+        Bounds of the costs are asked first. Then for each budget the cheapest plan is looked for: site by site the
+        cheapest choice, then random walks.
 
         Raises:
-            DemandError: A budget lies below the cheapest plan found.
+            DemandError: A budget lies below the bound or below the cheapest plan found.
         """
         budgets = self.demand.budgets
+        least = self._bounds.least() if self._bounds else {}
+        for name, budget in budgets.items():
+            if least.get(name, 0.0) > budget * (1 + 1e-9):
+                raise DemandError(
+                    f"demand.{name}={budget:g} cannot be met: every plan of this space needs at least "
+                    f"{least[name]:.4g} (the original has {self.baseline.cost(name):.4g})"
+                )
         lowest = self._lowest_costs(budgets, samples, seed) if budgets else {}
         for name, budget in budgets.items():
             if lowest[name] > budget:

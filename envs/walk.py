@@ -41,7 +41,12 @@ class Walk:
         self.indices = [0] * len(problem.space.sites)
         self._step = 0
         self._sums = np.zeros(len(COST_NAMES) + 2)
-        self.view: SiteView = observer.view(positions[0], self.indices)
+        self._look()
+
+    def _look(self) -> None:
+        self.view: SiteView = self._observer.view(self.position, self.indices)
+        both = self.view.mask & self._problem.affordable(self.position, self.indices)
+        self._mask = both if both.any() else self.view.mask
 
     @property
     def position(self) -> int:
@@ -55,8 +60,8 @@ class Walk:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Which choices are open at the site whose turn it is."""
-        return self.view.mask
+        """Which choices are open at the site whose turn it is; those after which no budget can be met are closed."""
+        return self._mask
 
     @property
     def running(self) -> list[float]:
@@ -77,7 +82,7 @@ class Walk:
         Returns:
             Whether the choice was open.
         """
-        opened = np.flatnonzero(self.view.mask)
+        opened = np.flatnonzero(self.mask)
         nearest = int(opened[np.abs(opened - index).argmin()])
         self.indices[self.position] = nearest
         self._sums[:-2] += self.view.savings[nearest]
@@ -85,5 +90,5 @@ class Walk:
         self._sums[-1] = max(self._sums[-1], self.view.errors[nearest])
         self._step += 1
         if not self.is_over:
-            self.view = self._observer.view(self.position, self.indices)
+            self._look()
         return nearest == index

@@ -110,6 +110,18 @@ class Demand:
         over = {name: max(0.0, metrics.cost(name) / limit - 1) for name, limit in self.budgets.items()}
         return missing | over
 
+    def violations(self, metrics: Metrics, baseline: Metrics, accuracy_range: float) -> dict[str, float]:
+        """How far each bound is broken (above 0) or how much slack it has (below 0).
+
+        Args:
+            metrics: Of a plan.
+            baseline: Of the original.
+            accuracy_range: What missing accuracy is measured in, 0 to 1; costs are measured in their budgets.
+        """
+        floor = self.accuracy_floor(baseline)
+        missing = {"accuracy": (floor - metrics.accuracy) / accuracy_range} if floor > 0 else {}
+        return missing | {name: metrics.cost(name) / limit - 1 for name, limit in self.budgets.items()}
+
     def is_met(self, metrics: Metrics, baseline: Metrics) -> bool:
         """Whether every bound holds."""
         # An accuracy counted on few images equals its floor only up to rounding.

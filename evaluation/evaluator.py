@@ -25,6 +25,7 @@ from ..graph.memory import peak_activation_bytes, weight_bytes
 from ..hw_models.cost import Estimate, HardwareModel
 from ..tasks.accuracy import BATCH_SIZE, count_right
 from ..tasks.task import Task
+from .bounds import CostBounds
 from .metrics import Metrics
 from .recalibration import RelativeRecalibration
 from .store import Record, Store
@@ -153,6 +154,10 @@ class LocalEvaluator:
         if plan.hash not in self._costs:
             self._costs[plan.hash] = self._count(plan)
         return self._costs[plan.hash]
+
+    def bounds(self) -> CostBounds:
+        """What plans must cost at least."""
+        return CostBounds(self._realiser, self._bank.space, self.device)
 
     def layer_costs(self, plan: Plan) -> dict[str, dict[str, float]]:
         """What each site costs under a plan: its `latency_ms` on the device and its `parameters`.

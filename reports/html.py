@@ -27,6 +27,8 @@ def write_report(folder: Path, summary: Mapping[str, Any], config: str) -> None:
     page = template.render(
         s=summary,
         rows=_rows(summary),
+        demand=summary.get("demand", {"bounds": [], "text": ""}),
+        bounds=[_bound(bound) for bound in summary.get("demand", {"bounds": []})["bounds"]],
         layers=[_layer(layer) for layer in summary["layers"]],
         images={name: _data_url(folder / f"{name}.png") for name in ("layers", "pareto", "learning")},
         points=points_text(-summary["accuracy_drop_points"]),
@@ -60,6 +62,13 @@ def _rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def _bound(bound: Mapping[str, Any]) -> dict[str, str]:
+    name = str(bound["name"])
+    figures = {column: formatted(name, bound[column]) for column in ("limit", "reached", "extreme")}
+    label = LABELS.get(name, name)
+    return figures | {"label": label, "used": f"{100 * bound['used']:.0f} %", "price": f"{bound['price']:.3f}"}
 
 
 def _layer(layer: Mapping[str, Any]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from .units import LABELS, formatted, points_text
 
-__all__ = ["choices_table", "comparison_table", "metrics_table", "summary_tables"]
+__all__ = ["choices_table", "comparison_table", "demand_table", "metrics_table", "summary_tables"]
 
 
 def summary_tables(summary: Mapping[str, Any]) -> Group:
@@ -17,7 +17,30 @@ def summary_tables(summary: Mapping[str, Any]) -> Group:
     Args:
         summary: What `summary.json` holds.
     """
-    return Group(metrics_table(summary), choices_table(summary))
+    return Group(metrics_table(summary), *_demand_parts(summary), choices_table(summary))
+
+
+def _demand_parts(summary: Mapping[str, Any]) -> list[Table | str]:
+    """The bounds of the demand and one line on them; nothing for summaries that were written without."""
+    demand = summary.get("demand", {"bounds": []})
+    return [demand_table(demand), demand["text"]] if demand["bounds"] else []
+
+
+def demand_table(demand: Mapping[str, Any]) -> Table:
+    """Each bound of the demand against what the search reached.
+
+    Args:
+        demand: What the summary holds of the demand.
+    """
+    table = Table(title="demand, on the search split", title_justify="left")
+    for column in ("bound", "limit", "reached", "best seen", "used", "price"):
+        table.add_column(column, justify="left" if column == "bound" else "right")
+    for bound in demand["bounds"]:
+        name = bound["name"]
+        figures = [formatted(name, bound[column]) for column in ("limit", "reached", "extreme")]
+        label = LABELS.get(name, name)
+        table.add_row(label, *figures, f"{100 * bound['used']:.0f} %", f"{bound['price']:.3f}")
+    return table
 
 
 def metrics_table(summary: Mapping[str, Any]) -> Table:

@@ -9,7 +9,7 @@ from ...evaluation.demand import Demand
 from ...evaluation.metrics import Metrics
 from .reward import Reward
 
-__all__ = ["ConstrainedReward"]
+__all__ = ["ConstrainedReward", "savings"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,23 @@ class ConstrainedReward(Reward):
 
     @override
     def __call__(self, metrics: Metrics, baseline: Metrics, demand: Demand) -> float:
-        weights = demand.weights
-        total = weights.accuracy + sum(weights.costs.values())
-        reward = weights.accuracy / total * (metrics.accuracy - baseline.accuracy) / self.accuracy_range
-        for name, weight in weights.costs.items():
-            reward += weight / total * math.log10(baseline.cost(name) / max(metrics.cost(name), 1e-12))
-        excesses = demand.excesses(metrics, baseline)
-        missing = max(0.0, demand.accuracy_floor(baseline) - metrics.accuracy) / self.accuracy_range
-        hinges = missing + sum(excess for name, excess in excesses.items() if name != "accuracy")
-        return max(self.floor, reward - self.penalty * hinges)
+        broken = demand.violations(metrics, baseline, self.accuracy_range)
+        hinges = sum(max(0.0, value) for value in broken.values())
+        return max(self.floor, savings(metrics, baseline, demand, self.accuracy_range) - self.penalty * hinges)
+
+
+def savings(metrics: Metrics, baseline: Metrics, demand: Demand, accuracy_range: float) -> float:
+    """The demand's weighted logarithmic savings and accuracy, without regard to bounds.
+
+    Args:
+        metrics: Of the plan.
+        baseline: Of the original.
+        demand: Whose weights count, in proportion to their sum.
+        accuracy_range: Accuracy whose loss weighs as much as a tenfold saving earns, 0 to 1.
+    """
+    weights = demand.weights
+    total = weights.accuracy + sum(weights.costs.values())
+    reward = weights.accuracy / total * (metrics.accuracy - baseline.accuracy) / accuracy_range
+    for name, weight in weights.costs.items():
+        reward += weight / total * math.log10(baseline.cost(name) / max(metrics.cost(name), 1e-12))
+    return reward
