@@ -95,21 +95,35 @@ class AccuracySurrogate:
     def __init__(self, features: FeatureMap, scales: Scales | None = None) -> None:
         self._features = features
         self.scales = scales or Scales()
-        self._parts: tuple[Floats, ...] = ()
-        self._walks: tuple[Floats, Floats, Floats] | None = None
+        self._known: tuple[Floats, ...] = ()
+        self._targets: Floats = np.zeros(0)
+        self._gram: dict[str, Floats] = {}
 
-    def fit(self, walks: Walks, accuracies: Floats) -> None:
+    def fit(self, walks: Walks, targets: Floats) -> None:
         """Learn from evaluated plans; starts from the scales of the last fit.
 
         Args:
             walks: Canonical, shape (n, sites).
-            accuracies: Shape (n,), 0 to 1.
+            targets: Logits of their accuracies, shape (n,).
         """
         self._known = self._features(walks)
-        self._targets = logit(accuracies)
+        self._targets = targets
         self._gram = self._kernels(self._known, self._known)
         self.scales = _ascend(self._evidence, self.scales)
         self._factorise(self.scales)
+
+    def imagining(self, walks: Walks) -> "AccuracySurrogate":
+        """The same after evaluations of walks that would give just what is expected: only the doubt shrinks.
+
+        Such a posterior spreads a batch of proposals (Desautels et al. 2014, GP-BUCB).
+        """
+        twin = AccuracySurrogate(self._features, self.scales)
+        pairs = zip(self._known, self._features(walks), strict=True)
+        twin._known = tuple(np.concatenate(pair) for pair in pairs)
+        twin._targets = np.concatenate([self._targets, self.predict(walks)[0]])
+        twin._gram = self._kernels(twin._known, twin._known)
+        twin._factorise(self.scales)
+        return twin
 
     def _kernels(self, a: tuple[Floats, ...], b: tuple[Floats, ...]) -> dict[str, Floats]:
         """The kernel of each part under unit variance."""

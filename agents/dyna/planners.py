@@ -1,0 +1,135 @@
+"""How walks of high simulated value are found; every planner may simulate the same number of walks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from typing_extensions import override
+
+from .codes import Walks, WalkTables
+from .simulation import Pool, unique_rows
+
+__all__ = ["EverythingPlanner", "EvolutionPlanner", "Planner", "RandomPlanner", "TeamPlanner", "neighbours"]
+
+
+class Planner(ABC):
+    """Fills a pool with walks of high value."""
+
+    def begin(self, tables: WalkTables, seed: int) -> None:
+        """Get ready for a search.
+
+        Args:
+            tables: Of its space.
+            seed: Of all decisions that `rng` does not make.
+        """
+        self._tables = tables
+
+    @abstractmethod
+    def plan(self, pool: Pool, elites: Walks, rng: np.random.Generator) -> None:
+        """Simulate walks.
+
+        Args:
+            pool: Values and remembers walks.
+            elites: The best walks that were evaluated, best first.
+            rng: Of the decisions.
+        """
+
+
+class RandomPlanner(Planner):
+    """Random walks: what a planner must beat.
+
+    Args:
+        walks: How many to simulate between evaluations.
+    """
+
+    def __init__(self, walks: int = 2000) -> None:
+        self._walks = walks
+
+    @override
+    def plan(self, pool: Pool, elites: Walks, rng: np.random.Generator) -> None:
+        pool(self._tables.random(self._walks, rng))
+
+
+class EvolutionPlanner(Planner):
+    """A genetic algorithm on the simulated values, from the elites and random walks.
+
+    Args:
+        population: Parents of a generation and children of the next.
+        generations: How many.
+        crossover: Share of children that have two parents, each site taken from either.
+    """
+
+    def __init__(self, population: int = 200, generations: int = 10, crossover: float = 0.5) -> None:
+        self._population = population
+        self._generations = generations
+        self._crossover = crossover
+
+    @override
+    def plan(self, pool: Pool, elites: Walks, rng: np.random.Generator) -> None:
+        walks, _ = pool.ranked()
+        seeds = np.concatenate([elites, walks[: self._population // 4]])
+        alive = unique_rows(np.concatenate([seeds, self._tables.random(self._population // 2, rng)]))
+        for _ in range(self._generations):
+            order = np.argsort(-pool(alive), kind="stable")
+            alive = alive[order[: self._population // 4]]
+            alive = unique_rows(np.concatenate([alive, self._children(alive, rng)]))
+        pool(alive)
+
+    def _children(self, parents: Walks, rng: np.random.Generator) -> Walks:
+        drawn = rng.integers(len(parents), size=(2, self._population))
+        first, second = parents[drawn[0]], parents[drawn[1]]
+        crossed = rng.random((self._population, 1)) < self._crossover
+        mixed = np.where(crossed & (rng.random(first.shape) < 0.5), second, first)
+        return self._tables.canonical(neighbours(self._tables, mixed, rng))
+
+
+class EverythingPlanner(Planner):
+    """Every plan of a small space: what a perfect planner would find.
+
+    Args:
+        limit: The largest space that is taken.
+    """
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+
+    @override
+    def plan(self, pool: Pool, elites: Walks, rng: np.random.Generator) -> None:
+        grids = np.meshgrid(*(np.arange(count) for count in self._tables.counts), indexing="ij")
+        walks = np.stack([grid.ravel() for grid in grids], 1)
+        pool(walks[(self._tables.canonical(walks) == walks).all(1)])
+
+
+class TeamPlanner(Planner):
+    """Several planners after one another, each starting from what those before it found.
+
+    Args:
+        planners: In order.
+    """
+
+    def __init__(self, planners: Sequence[Planner]) -> None:
+        self._planners = tuple(planners)
+
+    @override
+    def begin(self, tables: WalkTables, seed: int) -> None:
+        for planner in self._planners:
+            planner.begin(tables, seed)
+
+    @override
+    def plan(self, pool: Pool, elites: Walks, rng: np.random.Generator) -> None:
+        for planner in self._planners:
+            planner.plan(pool, elites, rng)
+
+
+def neighbours(tables: WalkTables, walks: Walks, rng: np.random.Generator) -> Walks:
+    """Each walk with another choice at one or two sites, not yet canonical."""
+    changed = walks.copy()
+    rows = np.arange(len(walks))
+    positions = np.array(tables.open_positions)
+    counts = np.array(tables.counts)
+    for is_changed in (np.ones(len(walks), bool), rng.random(len(walks)) < 0.4):
+        where = positions[rng.integers(len(positions), size=len(walks))]
+        shift = 1 + (rng.random(len(walks)) * (counts[where] - 1)).astype(np.int64)
+        shifted = (changed[rows, where] + shift) % counts[where]
+        changed[rows, where] = np.where(is_changed, shifted, changed[rows, where])
+    return changed
