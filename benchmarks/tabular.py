@@ -10,12 +10,11 @@ the first script that asks for it and kept in the cache folder.
 import argparse
 from typing import Any
 
-from espalier.commands.building import build, build_demand, build_device, resolved
+from espalier.commands.building import build, build_device, resolved
 from espalier.commands.schema import register_schema
 from espalier.commands.search import Prepared, prepare
-from espalier.envs.problem import Problem
 from espalier.files import cache_folder, content_hash
-from espalier.testing.tabular import Table, TabularEvaluator, build_table
+from espalier.testing.tabular import Table, build_table
 from hydra import compose, initialize_config_module
 
 #: A small microcontroller-class device without the start-up cost of operators that would drown networks so small.

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
-from safetensors import safe_open
 
 from ..compression.plan import Plan
 from ..compression.space import SearchSpace
@@ -155,4 +154,3 @@ class TabularEvaluator:
     def costs(self, plan: Plan) -> Metrics:
         """The costs of a plan with an accuracy of nan."""
         return self._table.metrics(self._row(plan), float("nan"))
-

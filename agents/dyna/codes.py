@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ...compression.bank import Bank
 from ...compression.site import HEAD, Site
 
-__all__ = ["Walks", "WalkTables"]
+__all__ = ["WalkTables", "Walks"]
 
 #: Walks as rows of choice indices, shape (walks, sites).
 Walks = NDArray[np.int64]

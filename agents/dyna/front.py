@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["hypervolume", "improvements"]
+__all__ = ["hypervolume", "hypervolume_gains"]
 
 Floats = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ def hypervolume(accuracies: Floats, costs: Floats, largest_cost: float = 1.0) ->
     return float((np.diff(starts, append=largest_cost) * heights).sum())
 
 
-def improvements(
+def hypervolume_gains(
     accuracies: Floats, costs: Floats, new_accuracies: Floats, new_costs: Floats, largest_cost: float = 1.0
 ) -> Floats:
     """What each new point alone would add to the hypervolume, shape (new points,).

@@ -1,15 +1,16 @@
 """How walks of high simulated value are found; every planner may simulate the same number of walks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
+from torch import Tensor
 from typing_extensions import override
 
 from .codes import Walks, WalkTables
 from .simulation import Pool, unique_rows
 
-__all__ = ["EverythingPlanner", "EvolutionPlanner", "Planner", "RandomPlanner", "TeamPlanner", "neighbours"]
+__all__ = ["EverythingPlanner", "EvolutionPlanner", "Planner", "RandomPlanner", "TeamPlanner", "crossed", "neighbours"]
 
 
 class Planner(ABC):
@@ -23,6 +24,10 @@ class Planner(ABC):
             seed: Of all decisions that `rng` does not make.
         """
         self._tables = tables
+
+    def policy_state(self) -> dict[str, Tensor]:
+        """Weights of what was learnt; empty where nothing is."""
+        return {}
 
     @abstractmethod
     def plan(self, pool: Pool, elites: Walks, rng: np.random.Generator) -> None:
@@ -76,10 +81,7 @@ class EvolutionPlanner(Planner):
         pool(alive)
 
     def _children(self, parents: Walks, rng: np.random.Generator) -> Walks:
-        drawn = rng.integers(len(parents), size=(2, self._population))
-        first, second = parents[drawn[0]], parents[drawn[1]]
-        crossed = rng.random((self._population, 1)) < self._crossover
-        mixed = np.where(crossed & (rng.random(first.shape) < 0.5), second, first)
+        mixed = crossed(parents, self._population, self._crossover, rng)
         return self._tables.canonical(neighbours(self._tables, mixed, rng))
 
 
@@ -104,11 +106,11 @@ class TeamPlanner(Planner):
     """Several planners after one another, each starting from what those before it found.
 
     Args:
-        planners: In order.
+        planners: By name, in order.
     """
 
-    def __init__(self, planners: Sequence[Planner]) -> None:
-        self._planners = tuple(planners)
+    def __init__(self, planners: Mapping[str, Planner]) -> None:
+        self._planners = tuple(planners.values())
 
     @override
     def begin(self, tables: WalkTables, seed: int) -> None:
@@ -116,9 +118,27 @@ class TeamPlanner(Planner):
             planner.begin(tables, seed)
 
     @override
+    def policy_state(self) -> dict[str, Tensor]:
+        return {k: tensor for planner in self._planners for k, tensor in planner.policy_state().items()}
+
+    @override
     def plan(self, pool: Pool, elites: Walks, rng: np.random.Generator) -> None:
         for planner in self._planners:
             planner.plan(pool, elites, rng)
+
+
+def crossed(parents: Walks, count: int, share: float, rng: np.random.Generator) -> Walks:
+    """Children of random parents, not yet canonical.
+
+    Args:
+        parents: Shape (parents, sites).
+        count: How many children.
+        share: Of the children that have two parents, each site taken from either.
+        rng: Draws them.
+    """
+    first, second = parents[rng.integers(len(parents), size=(2, count))]
+    is_crossed = rng.random((count, 1)) < share
+    return np.where(is_crossed & (rng.random(first.shape) < 0.5), second, first)
 
 
 def neighbours(tables: WalkTables, walks: Walks, rng: np.random.Generator) -> Walks:

@@ -38,9 +38,13 @@ class Pool:
             self._rows.append(rows)
         return np.array([self._known[key] for key in keys])
 
+    def simulated(self) -> Walks:
+        """All walks in the order they were simulated."""
+        return np.concatenate(self._rows)
+
     def ranked(self) -> tuple[Walks, Floats]:
         """All walks in order of falling value, the earlier first among equals, and their values."""
-        walks, values = np.concatenate(self._rows), np.array(list(self._known.values()))
+        walks, values = self.simulated(), np.array(list(self._known.values()))
         order = np.argsort(-values, kind="stable")
         return walks[order], values[order]
 

@@ -18,13 +18,11 @@ Vector = NDArray[np.float32]
 
 _SUMMARIES = 3
 
-#: Rewards, in standard deviations of random walks, are clipped here from below: bad plans need not be told apart.
-_LOWEST = -3.0
-
 
 class SimulatedWalks(VecEnv):
-    """All walks are at the same site; the last step ends all episodes and pays what the pool says they are worth.
+    """All walks are at the same site; the last step ends all episodes and pays each its rank among them, 0 to 1.
 
+    Ranks tell the best walks apart as well when all are good as when most are hopeless; values would not.
     An observation is the site whose turn it is and the choices made so far, one-hot, then the sum of the errors so far,
     its logarithm and the largest. There is no Python loop over walks.
 
@@ -41,7 +39,7 @@ class SimulatedWalks(VecEnv):
         self._size = len(counts) + sum(counts) + _SUMMARIES
         self._n_actions = max(counts)
         self._pool: Pool | None = None
-        self._center, self._spread = 0.0, 1.0
+        self.render_mode: str | None = None
         super().__init__(
             n_envs, spaces.Box(-np.inf, np.inf, (self._size,), np.float32), spaces.Discrete(self._n_actions)
         )
@@ -52,16 +50,9 @@ class SimulatedWalks(VecEnv):
         """Steps of an episode."""
         return len(self._positions)
 
-    def value_by(self, pool: Pool, sample: Walks) -> None:
-        """Pay by another pool from now on.
-
-        Args:
-            pool: Values finished walks.
-            sample: Walks whose values say what scale the rewards have.
-        """
+    def value_by(self, pool: Pool) -> None:
+        """Pay by this pool from now on."""
         self._pool = pool
-        values = pool(sample)
-        self._center, self._spread = float(values.mean()), float(values.std()) + 1e-9
 
     def _start(self, count: int) -> None:
         self._walks = np.zeros((count, len(self._tables.counts)), np.int64)
@@ -125,10 +116,10 @@ class SimulatedWalks(VecEnv):
             nothing = np.zeros(self.num_envs, np.float32)
             return self._observations.copy(), nothing, np.zeros(self.num_envs, bool), [{} for _ in nothing]
         assert self._pool is not None
-        values = (self._pool(self._walks) - self._center) / self._spread
+        rewards = _ranks(self._pool(self._walks))
         infos: list[dict[str, Any]] = [{"terminal_observation": last} for last in self._observations]
         first = self.reset()
-        return first, np.maximum(values, _LOWEST).astype(np.float32), np.ones(self.num_envs, bool), infos
+        return first, rewards, np.ones(self.num_envs, bool), infos
 
     @override
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
@@ -159,3 +150,8 @@ class SimulatedWalks(VecEnv):
     @override
     def close(self) -> None:
         pass
+
+
+def _ranks(values: NDArray[np.float64]) -> Vector:
+    """Share of the values that each is above, equal ones alike."""
+    return (np.searchsorted(np.sort(values), values) / len(values)).astype(np.float32)
