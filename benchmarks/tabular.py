@@ -3,8 +3,9 @@
     python benchmarks/tabular.py [--tasks digits_int8,digits_float,fashion_lenet5]
 
 Real networks on real data: a VGG of 16 to 32 channels on scikit-learn's digits, with 8-bit integers (which are nearly
-free of loss, so that the optimum lies near a corner) and without, and LeNet-5 on Fashion-MNIST; 500 search images each. Costs are those of a modelled device, so that a table never changes. A table is built by
-the first script that asks for it and kept in the cache folder.
+free of loss, so that the optimum lies near a corner) and without, and LeNet-5 on Fashion-MNIST; 500 search images each.
+Costs are those of a modelled device, so that a table never changes. A table is built by the first script that asks for
+it and kept in the cache folder.
 """
 
 import argparse
@@ -58,6 +59,12 @@ TASKS: dict[str, list[str]] = {
         "space.techniques.weight_sharing.bits=[2,4]",
     ],
     "fashion_lenet5": ["task=fashion_lenet5", *_LENET],
+}
+
+#: Real task -> the same: larger, with evaluations that are made when asked for.
+REAL_TASKS: dict[str, list[str]] = {
+    "fashion": ["task=fashion_lenet5", *_DEVICE],
+    "cifar10": ["task=cifar10_resnet20", *_DEVICE],
 }
 
 

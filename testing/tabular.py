@@ -69,7 +69,7 @@ class Table:
     def save(self, path: Path) -> None:
         """Write the table as safetensors, with what describes it as JSON in the header."""
         header = {"version": _VERSION, "space": self.space, "original": self.original.to_dict()}
-        arrays = {"walks": self.walks, "accuracies": self.accuracies, "costs": self.costs}
+        arrays: dict[str, NDArray[Any]] = {"walks": self.walks, "accuracies": self.accuracies, "costs": self.costs}
         write_bytes(path, save(arrays, {"espalier-plan-table": json.dumps(header)}))
 
     @classmethod

@@ -114,10 +114,12 @@ class Belief:
         if self._recipe.exact_costs:
             return self.objective.rewards(walks, self.accuracy_bounds(walks, kappa))
         mean, deviation = self._surrogate.predict(walks)
-        return mean + kappa * deviation  # type: ignore[no-any-return]
+        return mean + kappa * deviation
 
     def can_win(self, walks: Walks) -> NDArray[np.bool_]:
         """Which walks would beat the best one if they had the highest accuracy believed in, shape (walks,)."""
         if not self._recipe.exact_costs:
             return np.ones(len(walks), bool)
-        return self.objective.rewards(walks, np.full(len(walks), self.highest_accuracy)) > self.rewards.max()
+        highest = self.objective.rewards(walks, np.full(len(walks), self.highest_accuracy))
+        wins: NDArray[np.bool_] = highest > self.rewards.max()
+        return wins

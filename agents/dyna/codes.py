@@ -68,7 +68,7 @@ class WalkTables:
         """Where the site lies inside a head that the walk replaces; None where it never does."""
         if self._head is None or not self._inside_head[position]:
             return None
-        return walks[:, self._head] > 0  # type: ignore[no-any-return]
+        return walks[:, self._head] > 0
 
     def masks(self, position: int, walks: Walks) -> NDArray[np.bool_]:
         """Which choices of a site are open after those that the walks made before it, shape (walks, choices)."""

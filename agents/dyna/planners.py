@@ -16,7 +16,7 @@ __all__ = ["EverythingPlanner", "EvolutionPlanner", "Planner", "RandomPlanner", 
 class Planner(ABC):
     """Fills a pool with walks of high value."""
 
-    def begin(self, tables: WalkTables, seed: int) -> None:
+    def begin(self, tables: WalkTables, seed: int) -> None:  # noqa: ARG002  # a policy needs it
         """Get ready for a search.
 
         Args:
@@ -138,7 +138,9 @@ def crossed(parents: Walks, count: int, share: float, rng: np.random.Generator) 
     """
     first, second = parents[rng.integers(len(parents), size=(2, count))]
     is_crossed = rng.random((count, 1)) < share
-    return np.where(is_crossed & (rng.random(first.shape) < 0.5), second, first)
+    from_second = is_crossed & (rng.random(first.shape) < 0.5)
+    children: Walks = np.where(from_second, second, first)
+    return children
 
 
 def neighbours(tables: WalkTables, walks: Walks, rng: np.random.Generator) -> Walks:

@@ -120,6 +120,6 @@ class PolicyPlanner(Planner):
             assert entropy is not None
             loss = -log_likelihood.mean() - 0.01 * entropy.mean()
             self._imitation.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self._imitation.step()
         policy.set_training_mode(False)

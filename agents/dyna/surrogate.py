@@ -28,7 +28,7 @@ _REACH = 2.0
 def logit(accuracies: Floats) -> Floats:
     """log(a / (1 - a)), finite at 0 and 1."""
     clipped = np.clip(accuracies, _EDGE, 1 - _EDGE)
-    return np.log(clipped / (1 - clipped))  # type: ignore[no-any-return]
+    return np.log(clipped / (1 - clipped))
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,16 @@ class FeatureMap:
     def _summaries(self, errors: Floats) -> Floats:
         total, largest = errors.sum(1), errors.max(1)
         columns = (total, np.log(total + _SMALLEST_ERROR), np.log(largest + _SMALLEST_ERROR))
-        return (np.stack(columns, 1) - self._mean) / self._spread  # type: ignore[no-any-return]
+        return (np.stack(columns, 1) - self._mean) / self._spread
 
 
 class AccuracySurrogate:
     """A Gaussian process whose kernel is that of Bayesian ridge regression, and a part for interactions.
 
-    y = b + w1 . onehot + w2 . root errors + w3 . summaries + g(plan) + noise, y the logit of the accuracy, each w normal
-    with its own variance, g with the covariance exp(-d / reach) between plans that differ at d sites. The variances
-    maximise the marginal likelihood (Rasmussen and Williams 2006, eq. 5.8), site by site on a grid of factors.
+    y = b + w1 . onehot + w2 . root errors + w3 . summaries + g(plan) + noise, where y is the logit of the accuracy,
+    each w is normal with a variance of its own, and g has the covariance exp(-d / reach) between plans that differ at d
+    sites. The variances maximise the marginal likelihood (Rasmussen and Williams 2006, eq. 5.8), one after the other on
+    a grid of factors.
 
     Args:
         features: Of walks.
