@@ -1,5 +1,6 @@
 """How walks of high simulated value are found; every planner may simulate the same number of walks."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
@@ -7,6 +8,7 @@ import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
+from ...errors import EspalierError
 from .codes import Walks, WalkTables
 from .simulation import Pool, unique_rows
 
@@ -96,6 +98,14 @@ class EverythingPlanner(Planner):
         self._limit = limit
 
     @override
+    def begin(self, tables: WalkTables, seed: int) -> None:
+        super().begin(tables, seed)
+        if (size := math.prod(tables.counts)) > self._limit:
+            raise EspalierError(
+                f"planner=everything takes spaces of up to {self._limit:,} plans, this one has {size:,}; choose another"
+            )
+
+    @override
     def plan(self, pool: Pool, elites: Walks, rng: np.random.Generator) -> None:
         grids = np.meshgrid(*(np.arange(count) for count in self._tables.counts), indexing="ij")
         walks = np.stack([grid.ravel() for grid in grids], 1)
@@ -107,9 +117,14 @@ class TeamPlanner(Planner):
 
     Args:
         planners: By name, in order.
+
+    Raises:
+        EspalierError: There is none.
     """
 
     def __init__(self, planners: Mapping[str, Planner]) -> None:
+        if not planners:
+            raise EspalierError("agent.planner.planners needs at least one planner, got none")
         self._planners = tuple(planners.values())
 
     @override
