@@ -26,24 +26,41 @@ def relevant_costs(problem: Problem) -> tuple[str, ...]:
 _MAXIMA = ("peak_memory_bytes",)
 
 
+#: Random walks whose rewards must be the same with the tables' costs as with the evaluator's.
+_TRIED = 32
+
+
 class Objective:
     """Rewards of walks without an evaluation.
 
-    Costs come from tables where these are exact for all the demand names, from the evaluator elsewhere.
+    Costs come from tables where these are exact in all that the demand names and the reward reads, from the evaluator
+    elsewhere.
 
     Args:
         problem: Whose reward is meant.
         tables: Of its space.
         rng: For the cost tables.
+
+    Attributes:
+        is_exact: Whether the tables serve.
     """
 
     def __init__(self, problem: Problem, tables: WalkTables, rng: np.random.Generator) -> None:
         self._problem = problem
         self._names = relevant_costs(problem)
         self._costs = CostTables(self._exact, tables, rng, np.array([name not in _MAXIMA for name in COSTS]))
-        exact = dict(zip(COSTS, self._costs.exact, strict=True))
-        self.is_exact = all(exact[name] for name in self._names)
         self._known: dict[bytes, Metrics] = {}
+        self.is_exact = self._is_exact(tables.random(_TRIED, np.random.default_rng(0)))
+
+    def _is_exact(self, walks: Walks) -> bool:
+        """Whether the tables hold what the demand names, and the reward cannot tell them from the evaluator."""
+        exact = dict(zip(COSTS, self._costs.exact, strict=True))
+        if not all(exact[name] for name in self._names):
+            return False
+        accuracy, judge = self._problem.baseline.accuracy, self._problem.judge
+        made = [judge(replace(self._made(values), accuracy=accuracy)) for values in self._costs(walks)]
+        true = [judge(replace(self._problem.costs(walk), accuracy=accuracy)) for walk in walks.tolist()]
+        return bool(np.allclose(made, true, rtol=1e-9, atol=1e-9))
 
     def _exact(self, walk: Sequence[int]) -> Floats:
         metrics = self._problem.costs(walk)

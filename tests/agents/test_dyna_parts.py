@@ -17,7 +17,7 @@ from espalier.agents.dyna.walk_env import SimulatedWalks
 from espalier.envs.problem import Problem
 from espalier.errors import EspalierError
 from espalier.evaluation.demand import Demand, Weights
-from espalier.evaluation.metrics import COSTS
+from espalier.evaluation.metrics import COSTS, Metrics
 from espalier.testing.toy import toy_problem
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal, rankdata
@@ -104,6 +104,14 @@ def test_costs_that_no_table_holds_come_from_the_evaluator(small: Small) -> None
     walks = tables.random(20, np.random.default_rng(0))
     expected = [problem.judge(replace(problem.costs(walk), accuracy=0.9)) for walk in walks.tolist()]
     assert objective.rewards(walks, np.full(20, 0.9)).tolist() == pytest.approx(expected)
+
+
+def test_a_reward_that_reads_more_than_the_demand_names_is_found_out(small: Small) -> None:
+    def reward(metrics: Metrics, baseline: Metrics, demand: Demand) -> float:
+        return metrics.accuracy - metrics.cost("peak_memory_bytes") / baseline.cost("peak_memory_bytes")
+
+    problem = Problem(small.bank, small.evaluator, reward, Demand(), small.device)
+    assert not Objective(problem, WalkTables(problem.bank), np.random.default_rng(0)).is_exact
 
 
 def test_relevant_costs_are_those_of_the_demand() -> None:
