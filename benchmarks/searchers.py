@@ -19,6 +19,7 @@ import argparse
 import json
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +141,17 @@ class Run:
         return hypervolume(self.accuracies[:count], self.shares[:count])
 
 
-def run(case: Case, agent: str, seed: int, budget: int) -> Run:
-    """One search of an agent, given as name or as name:override,override."""
+@cache
+def agent_node(agent: str) -> dict[str, Any]:
+    """The configuration of an agent, given as name or as name:override,override."""
     name, _, overrides = agent.partition(":")
-    config = compose_config([f"agent={name}", f"seed={seed}", *filter(None, overrides.split(","))])
-    searcher = build(config["agent"])
+    node: dict[str, Any] = compose_config([f"agent={name}", *filter(None, overrides.split(","))])["agent"]
+    return node
+
+
+def run(case: Case, agent: str, seed: int, budget: int) -> Run:
+    """One search of an agent."""
+    searcher = build({**agent_node(agent), "seed": seed})
     started = time.perf_counter()
     evaluations = list(searcher.search(case.problem, budget))
     seconds = time.perf_counter() - started - sum(e.seconds for e in evaluations if not e.repeated)
