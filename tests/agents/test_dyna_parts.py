@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from espalier.agents.dyna import costs
 from espalier.agents.dyna.codes import WalkTables
 from espalier.agents.dyna.costs import CostTables
 from espalier.agents.dyna.front import hypervolume, hypervolume_gains
@@ -82,12 +83,15 @@ def test_single_sites_alone_would_be_off(problem: Problem, tables: WalkTables) -
     assert np.abs(alone(walks) - exact).max() > 1e-3 * exact[0, 0]
 
 
-def test_cost_tables_find_who_acts_together(tables: WalkTables) -> None:
-    """A function of three sites at once is found and tabulated; a maximum over all of them is given up."""
+def test_cost_tables_find_who_acts_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of three sites at once is found and tabulated; a maximum over more than a table takes is given up."""
+    monkeypatch.setattr(costs, "_LARGEST_TABLE", 200)
+    tables = WalkTables(toy_problem().bank)
+    a, b, c, d = tables.open_positions[:4]
 
     def cost(walk: Any) -> Floats:
-        triple = float(walk[0] * walk[1] * walk[3])
-        return np.array([5.0 + triple + walk[2], 1.0 + max((i + 1) * index for i, index in enumerate(walk))])
+        triple = float(walk[a] * walk[b] * walk[d])
+        return np.array([5.0 + triple + walk[c], 1.0 + max((i + 1) * index for i, index in enumerate(walk))])
 
     made = CostTables(cost, tables, np.random.default_rng(0), np.array([True, True]))
     assert made.exact.tolist() == [True, False]
@@ -189,11 +193,11 @@ def test_imagining_keeps_the_mean_and_takes_doubt_away(tables: WalkTables) -> No
     assert (after[1][:2] < 0.9 * before[1][:2]).all()
 
 
-def _counted_area(accuracies: Floats, costs: Floats, cells: int) -> float:
+def _counted_area(accuracies: Floats, shares: Floats, cells: int) -> float:
     """Share of the cells of a grid that some point dominates; coordinates are multiples of a cell."""
     edges = np.arange(cells) / cells
     covered = (accuracies[:, None, None] >= edges[None, :, None] + 0.5 / cells) & (
-        costs[:, None, None] <= edges[None, None, :] + 0.5 / cells
+        shares[:, None, None] <= edges[None, None, :] + 0.5 / cells
     )
     return float(covered.any(0).mean())
 
@@ -201,13 +205,13 @@ def _counted_area(accuracies: Floats, costs: Floats, cells: int) -> float:
 @pytest.mark.parametrize("seed", range(10))
 def test_hypervolume_equals_counting_cells(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    accuracies, costs = rng.integers(0, 21, 8) / 20, rng.integers(0, 26, 8) / 20
-    assert hypervolume(accuracies, costs) == pytest.approx(_counted_area(accuracies, costs, 20))
-    more_accuracies, more_costs = rng.integers(0, 21, 5) / 20, rng.integers(0, 26, 5) / 20
-    gains = hypervolume_gains(accuracies, costs, more_accuracies, more_costs)
-    for gain, accuracy, cost in zip(gains, more_accuracies, more_costs, strict=True):
-        both = hypervolume(np.append(accuracies, accuracy), np.append(costs, cost))
-        assert gain == pytest.approx(both - hypervolume(accuracies, costs))
+    accuracies, shares = rng.integers(0, 21, 8) / 20, rng.integers(0, 26, 8) / 20
+    assert hypervolume(accuracies, shares) == pytest.approx(_counted_area(accuracies, shares, 20))
+    more_accuracies, more_shares = rng.integers(0, 21, 5) / 20, rng.integers(0, 26, 5) / 20
+    gains = hypervolume_gains(accuracies, shares, more_accuracies, more_shares)
+    for gain, accuracy, share in zip(gains, more_accuracies, more_shares, strict=True):
+        both = hypervolume(np.append(accuracies, accuracy), np.append(shares, share))
+        assert gain == pytest.approx(both - hypervolume(accuracies, shares))
 
 
 def test_no_plan_below_the_largest_cost_has_no_area() -> None:
