@@ -20,6 +20,7 @@ DEFAULTS = {
     "technique": "",
     "reward": "constrained",
     "agent": "maskable_ppo_cloned",
+    "planner": "",
     "env": "layer_wise",
     "evaluator": "local",
     "finish": "refit_distil",

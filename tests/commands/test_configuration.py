@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from tests.commands.conftest import FAST, Run
 from tests.conftest import REPOSITORY
 
-_OPTIONS = [(group, name) for group in DEFAULTS if group != "technique" for name in options(group)]
+_OPTIONS = [(group, name) for group in DEFAULTS if group not in ("planner", "technique") for name in options(group)]
 
 
 @pytest.mark.parametrize(("group", "name"), _OPTIONS, ids=[f"{group}={name}" for group, name in _OPTIONS])

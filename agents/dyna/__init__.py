@@ -1,0 +1,1 @@
+"""Dyna: between real evaluations a planner works through thousands of simulated walks against a surrogate."""

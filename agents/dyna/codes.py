@@ -1,0 +1,134 @@
+"""Many walks at once: masks, canonical form and layer errors as array look-ups."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...compression.bank import Bank
+from ...compression.site import HEAD, Site
+
+__all__ = ["WalkTables", "Walks"]
+
+#: Walks as rows of choice indices, shape (walks, sites).
+Walks = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _SiteTable:
+    """What is known of one site in each state that its producers leave it in.
+
+    Attributes:
+        producers: Positions of the producers.
+        classes: Per producer, choice index -> what it is to this site: 0 where it takes no channel away.
+        strides: Per producer, what a step of its class adds to the number of the state.
+        masks: Which choices are open, shape (states, choices).
+        errors: Relative output error, shape (states, choices).
+    """
+
+    producers: tuple[int, ...]
+    classes: tuple[NDArray[np.int64], ...]
+    strides: tuple[int, ...]
+    masks: NDArray[np.bool_]
+    errors: NDArray[np.float64]
+
+    def states(self, walks: Walks) -> NDArray[np.int64]:
+        """The number of the state that each walk leaves the site in, shape (walks,)."""
+        numbers = np.zeros(len(walks), np.int64)
+        for position, classes, stride in zip(self.producers, self.classes, self.strides, strict=True):
+            numbers += stride * classes[walks[:, position]]
+        return numbers
+
+
+class WalkTables:
+    """The space and the errors of a bank as tables.
+
+    Args:
+        bank: The variants and their space.
+
+    Attributes:
+        counts: Choices of each site.
+        open_positions: Positions of the sites that have a choice.
+    """
+
+    def __init__(self, bank: Bank) -> None:
+        self._space = bank.space
+        self.counts = tuple(len(choices) for choices in bank.space.choices)
+        self.open_positions = tuple(position for position, count in enumerate(self.counts) if count > 1)
+        self._sites = tuple(_site_table(bank, site) for site in bank.space.sites)
+        self._head = bank.space.positions.get(HEAD)
+
+    @cached_property
+    def _inside_head(self) -> tuple[bool, ...]:
+        layers = () if self._head is None else self._space.sites[self._head].layers
+        return tuple(position != self._head and site.name in layers for position, site in enumerate(self._space.sites))
+
+    def _swallowed(self, position: int, walks: Walks) -> NDArray[np.bool_] | None:
+        """Where the site lies inside a head that the walk replaces; None where it never does."""
+        if self._head is None or not self._inside_head[position]:
+            return None
+        return walks[:, self._head] > 0
+
+    def masks(self, position: int, walks: Walks) -> NDArray[np.bool_]:
+        """Which choices of a site are open after those that the walks made before it, shape (walks, choices)."""
+        site = self._sites[position]
+        masks = site.masks[site.states(walks)]
+        swallowed = self._swallowed(position, walks)
+        if swallowed is not None:
+            masks[swallowed, 1:] = False
+        return masks
+
+    def canonical(self, walks: Walks) -> Walks:
+        """The same walks with every closed choice replaced by keeping the site."""
+        walked = np.array(walks, np.int64)
+        for position in self.open_positions:
+            is_open = np.take_along_axis(self.masks(position, walked), walked[:, [position]], 1)[:, 0]
+            walked[~is_open, position] = 0
+        return walked
+
+    def random(self, count: int, rng: np.random.Generator) -> Walks:
+        """Random walks, uniform over the open choices of each site."""
+        walks = np.zeros((count, len(self.counts)), np.int64)
+        for position in self.open_positions:
+            scores = np.where(self.masks(position, walks), rng.random((count, self.counts[position])), -1.0)
+            walks[:, position] = scores.argmax(1)
+        return walks
+
+    def site_errors(self, position: int, walks: Walks) -> NDArray[np.float64]:
+        """Relative output error of every choice of a site after the choices before it, shape (walks, choices)."""
+        site = self._sites[position]
+        errors = site.errors[site.states(walks)]
+        swallowed = self._swallowed(position, walks)
+        if swallowed is not None:
+            errors[swallowed] = 0.0
+        return errors
+
+    def errors(self, walks: Walks) -> NDArray[np.float64]:
+        """Relative output error at each site of canonical walks, shape (walks, sites).
+
+        Where the head is replaced, the layers inside it count nothing: its own error stands for them.
+        """
+        columns = [
+            np.take_along_axis(self.site_errors(position, walks), walks[:, [position]], 1)
+            for position in range(len(self.counts))
+        ]
+        return np.concatenate(columns, 1)
+
+
+def _site_table(bank: Bank, site: Site) -> _SiteTable:
+    space = bank.space
+    producers = tuple(space.positions[name] for name in space.producers[site.name])
+    narrowing = [[i for i, choice in enumerate(space.choices[p]) if space.narrows(choice)] for p in producers]
+    sizes = [1 + len(indices) for indices in narrowing]
+    classes = []
+    for position, indices in zip(producers, narrowing, strict=True):
+        one = np.zeros(len(space.choices[position]), np.int64)
+        one[indices] = np.arange(1, len(indices) + 1)
+        classes.append(one)
+    states = space.states(site)  # the last producer changes fastest
+    choices = space.choices[space.positions[site.name]]
+    errors = [[bank.error(site, state, choice) for choice in choices] for state in states]
+    masks = np.array([space.open_choices(site, state) for state in states])
+    strides = tuple(int(np.prod(sizes[i + 1 :])) for i in range(len(sizes)))
+    return _SiteTable(producers, tuple(classes), strides, masks, np.array(errors))
