@@ -32,6 +32,7 @@ class Bank:
         self.space = space
         self.variants = dict(variants)
         self.kept = dict(kept)
+        self._norms: dict[tuple[str, Narrowing], nn.Module] = {}
 
     def variant(self, site: Site, plan: Plan) -> Variant | None:
         """What a plan puts in the place of a site; None where the original stays."""
@@ -61,10 +62,14 @@ class Bank:
 
     def _narrowed_batch_norms(self, plan: Plan, model: nn.Module) -> dict[str, nn.Module]:
         narrowed: dict[str, nn.Module] = {}
-        for follower, kept in self.kept_channels(plan).items():
-            layer = model.get_submodule(follower)
-            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-                narrowed[follower] = narrowed_batch_norm(layer, kept)
+        for name, group in self.space.groups.items():
+            narrowing = self.space.narrowing(name, plan[name])
+            for follower in group.followers if narrowing else ():
+                layer = model.get_submodule(follower)
+                if narrowing and isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+                    if (follower, narrowing) not in self._norms:
+                        self._norms[follower, narrowing] = narrowed_batch_norm(layer, self.kept[name, narrowing])
+                    narrowed[follower] = self._norms[follower, narrowing]
         return narrowed
 
     def kept_channels(self, plan: Plan) -> dict[str, Tensor]:

@@ -16,10 +16,10 @@ from .plan import Plan
 from .site import HEAD, Site
 from .variant import state_bytes
 
-__all__ = ["Realiser", "count_parameters", "count_storage_bytes"]
+__all__ = ["HEADER_BYTES", "Realiser", "count_parameters", "count_storage_bytes"]
 
 #: Bytes that a model file spends on the name, type and place of one tensor.
-_HEADER_BYTES = 100
+HEADER_BYTES = 100
 
 
 class Realiser:
@@ -221,7 +221,7 @@ def count_storage_bytes(network: nn.Module, pairs: Iterable[tuple[str, str]]) ->
     folded = list(_foldable(network, pairs))
     biases = sum(norm.num_features for layer, norm in folded if _lacks_bias(layer))
     stored = state_bytes(network) - sum(state_bytes(norm) for _, norm in folded) + 4 * biases
-    return stored + _HEADER_BYTES * (len(network.state_dict()) - 4 * len(folded))
+    return stored + HEADER_BYTES * (len(network.state_dict()) - 4 * len(folded))
 
 
 def _foldable(

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ..compression.assembly import assemble, fold_batch_norms
 from ..compression.bank import Bank
 from ..compression.choice import KEEP
+from ..compression.counting import SizeCounter
 from ..compression.plan import Plan
-from ..compression.realised import Realiser, count_parameters, count_storage_bytes
+from ..compression.realised import Realiser
 from ..compression.survey import Survey
 from ..compression.technique import settings
 from ..files import content_hash
@@ -95,6 +96,7 @@ class LocalEvaluator:
         self._store = store
         self._recalibration_images = max(_FEWEST_IMAGES, round(recalibration_share * len(task.search)))
         self._realiser = Realiser(survey.graph, survey.fusion, bank)
+        self._sizes = SizeCounter(task.model, bank, survey.batch_norm_pairs)
         self._costs: dict[str, Metrics] = {}
 
     def prepare(self) -> None:
@@ -186,8 +188,7 @@ class LocalEvaluator:
         operators = self._operators(plan)
         specs = [spec for operator in operators for spec in operator.specs]
         cost = self.device.cost(specs)
-        network = assemble(self._task.model, plan, self._bank)
-        pairs = self._survey.batch_norm_pairs
+        parameters, stored = self._sizes.count(plan)
         graph = self._survey.graph
         activations = peak_activation_bytes(operators, graph.input_shape, self._realiser.output(plan))
         memory = activations + weight_bytes(specs)
@@ -195,10 +196,10 @@ class LocalEvaluator:
             accuracy=float("nan"),
             latency_ms=cost.latency_ms,
             energy_mj=cost.energy_mj,
-            storage_bytes=_counted(count_storage_bytes(network, pairs), "tensors of the model file"),
+            storage_bytes=_counted(stored, "tensors of the model file"),
             peak_memory_bytes=_counted(memory, "weights and live activations"),
             macs=_counted(sum(spec.macs for spec in specs), "operators"),
-            parameters=_counted(count_parameters(network, pairs), "weights and biases"),
+            parameters=_counted(parameters, "weights and biases"),
         )
 
 

@@ -1,13 +1,13 @@
 """Many walks at once: masks, canonical form and layer errors as array look-ups."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...compression.bank import Bank
-from ...compression.site import HEAD, Site
+from ...compression.site import Site
+from ...graph.opspec import FLOAT_BITS
 
 __all__ = ["WalkTables", "Walks"]
 
@@ -50,6 +50,8 @@ class WalkTables:
     Attributes:
         counts: Choices of each site.
         open_positions: Positions of the sites that have a choice.
+        representatives: Per site, choice index -> the first choice that is the same to all other sites: that leaves as
+            many channels by the same criterion, begins and ends in the same number format, and replaces as much.
     """
 
     def __init__(self, bank: Bank) -> None:
@@ -57,18 +59,15 @@ class WalkTables:
         self.counts = tuple(len(choices) for choices in bank.space.choices)
         self.open_positions = tuple(position for position, count in enumerate(self.counts) if count > 1)
         self._sites = tuple(_site_table(bank, site) for site in bank.space.sites)
-        self._head = bank.space.positions.get(HEAD)
-
-    @cached_property
-    def _inside_head(self) -> tuple[bool, ...]:
-        layers = () if self._head is None else self._space.sites[self._head].layers
-        return tuple(position != self._head and site.name in layers for position, site in enumerate(self._space.sites))
+        self.representatives = tuple(_representatives(bank, site) for site in bank.space.sites)
 
     def _swallowed(self, position: int, walks: Walks) -> NDArray[np.bool_] | None:
-        """Where the site lies inside a head that the walk replaces; None where it never does."""
-        if self._head is None or not self._inside_head[position]:
+        """Where the site lies inside a head or block that the walk replaces; None where it never does."""
+        around = self._space.around(position)
+        if not around:
             return None
-        return walks[:, self._head] > 0
+        swallowed: NDArray[np.bool_] = np.any(walks[:, around] > 0, axis=1)
+        return swallowed
 
     def masks(self, position: int, walks: Walks) -> NDArray[np.bool_]:
         """Which choices of a site are open after those that the walks made before it, shape (walks, choices)."""
@@ -107,7 +106,7 @@ class WalkTables:
     def errors(self, walks: Walks) -> NDArray[np.float64]:
         """Relative output error at each site of canonical walks, shape (walks, sites).
 
-        Where the head is replaced, the layers inside it count nothing: its own error stands for them.
+        Where a head or block is replaced, the layers inside it count nothing: its own error stands for them.
         """
         columns = [
             np.take_along_axis(self.site_errors(position, walks), walks[:, [position]], 1)
@@ -116,16 +115,29 @@ class WalkTables:
         return np.concatenate(columns, 1)
 
 
+def _representatives(bank: Bank, site: Site) -> NDArray[np.int64]:
+    space = bank.space
+    base = space.states(site)[0]
+    seen: dict[object, int] = {}
+    firsts = []
+    for index, choice in enumerate(space.choices[space.positions[site.name]]):
+        variant = bank.variants.get((site.name, base, choice))
+        specs = variant.specs if variant else ()
+        formats = (specs[0].bits, specs[-1].bits) if specs else ()
+        is_replaced = not site.is_layer and index > 0
+        kind = (space.narrowing(site.name, choice), formats or (FLOAT_BITS, FLOAT_BITS), is_replaced)
+        firsts.append(seen.setdefault(kind, index))
+    return np.array(firsts)
+
+
 def _site_table(bank: Bank, site: Site) -> _SiteTable:
     space = bank.space
     producers = tuple(space.positions[name] for name in space.producers[site.name])
-    narrowing = [[i for i, choice in enumerate(space.choices[p]) if space.narrows(choice)] for p in producers]
-    sizes = [1 + len(indices) for indices in narrowing]
+    sizes = [1 + len(space.narrowings(name)) for name in space.producers[site.name]]
     classes = []
-    for position, indices in zip(producers, narrowing, strict=True):
-        one = np.zeros(len(space.choices[position]), np.int64)
-        one[indices] = np.arange(1, len(indices) + 1)
-        classes.append(one)
+    for name, position in zip(space.producers[site.name], producers, strict=True):
+        numbers = {narrowing: number for number, narrowing in enumerate((None, *space.narrowings(name)))}
+        classes.append(np.array([numbers[space.narrowing(name, choice)] for choice in space.choices[position]]))
     states = space.states(site)  # the last producer changes fastest
     choices = space.choices[space.positions[site.name]]
     errors = [[bank.error(site, state, choice) for choice in choices] for state in states]

@@ -1,6 +1,7 @@
 """Exact costs of thousands of walks: tables of what sites cost alone and of what few of them cost together."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -90,7 +91,7 @@ class CostTables:
                 continue
             right = 0
             positions = self._smallest_unexplained(walk)
-            if self._is_known(positions) or np.prod([self._tables.counts[p] for p in positions]) > _LARGEST_TABLE:
+            if self._is_known(positions) or self._size(positions) > _LARGEST_TABLE:
                 self.exact &= ~self._wrong(walk)
             else:
                 self._add_with_subsets(positions)
@@ -101,6 +102,11 @@ class CostTables:
 
     def _is_off(self, walk: Walks) -> bool:
         return bool((self._wrong(walk) & self.exact).any())
+
+    def _size(self, positions: tuple[int, ...]) -> int:
+        """How many costs a table of these sites asks for."""
+        kinds = [len(np.unique(self._tables.representatives[position])) for position in positions[:-1]]
+        return math.prod(kinds) * self._tables.counts[positions[-1]]
 
     def _is_known(self, positions: tuple[int, ...]) -> bool:
         return any(term.positions == positions for term in self._terms)
@@ -127,9 +133,14 @@ class CostTables:
         """Tabulate what these sites cost together beyond the terms there are."""
         counts = [self._tables.counts[position] for position in positions]
         values = np.zeros((*counts, len(self._base)))
-        for indices in itertools.product(*(range(1, count) for count in counts)):
+        # What the last site costs beside the others depends on what these do to their neighbours alone.
+        firsts = [self._tables.representatives[position] for position in positions[:-1]]
+        tried = [*(np.unique(first) for first in firsts), np.arange(counts[-1])]
+        for indices in itertools.product(*(options[options > 0].tolist() for options in tried)):
             walk = np.zeros((1, len(self._tables.counts)), np.int64)
             walk[0, positions] = indices
             if (self._tables.canonical(walk) == walk).all():
                 values[indices] = self._cost(walk[0].tolist()) - self(walk)[0]
+        for axis, first in enumerate(firsts):
+            values = values.take(first, axis)
         self._terms.append(_Term(positions, values))

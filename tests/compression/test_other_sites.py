@@ -11,8 +11,9 @@ from espalier.compression.bank import Bank
 from espalier.compression.bank_builder import build_bank
 from espalier.compression.blocks import find_blocks
 from espalier.compression.choice import KEEP, Choice
+from espalier.compression.counting import SizeCounter
 from espalier.compression.plan import Plan
-from espalier.compression.realised import Realiser
+from espalier.compression.realised import Realiser, count_parameters, count_storage_bytes
 from espalier.compression.refit import refit
 from espalier.compression.storage import load_network, save_network
 from espalier.compression.survey import Survey, survey
@@ -133,6 +134,14 @@ def test_every_choice_gives_a_network_of_the_right_shape_and_its_own_costs(case:
             assert torch.isfinite(network(case.inputs)).all()
             traced = trace(network, case.inputs[:1])
             assert sum(spec.macs for spec in realiser.specs(plan)) == traced.macs <= kept_macs
+
+
+def test_counting_without_a_network_is_counting_it(case: _Case) -> None:
+    counter = SizeCounter(case.model, case.bank, case.survey.batch_norm_pairs)
+    pairs = case.survey.batch_norm_pairs
+    for plan in [case.survey.space.keep_plan, *_random_plans(case, 12)]:
+        network = assemble(case.model, plan, case.bank)
+        assert counter.count(plan) == (count_parameters(network, pairs), count_storage_bytes(network, pairs))
 
 
 @torch.no_grad()
