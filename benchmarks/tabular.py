@@ -21,7 +21,13 @@ from hydra import compose, initialize_config_module
 #: A small microcontroller-class device without the start-up cost of operators that would drown networks so small.
 _DEVICE = ["device=raspberrypi4", "device.gflops=2", "device.bandwidth_gbps=1", "device.overhead_us=0.2"]
 
-_SPACE = [f"space.techniques.{name}=null" for name in ("tucker2", "fire", "global_average_pooling")]
+_LEFT_OUT = ("tucker2", "fire", "global_average_pooling", "recurrent_svd", "depth_skip", "low_bits")
+_SPACE = [
+    "space=single",
+    *(f"space.techniques.{name}=null" for name in _LEFT_OUT),
+    "space.techniques.magnitude_pruning.kinds=[linear]",
+    "space.techniques.weight_sharing.kinds=[linear]",
+]
 
 _LENET = [
     *_DEVICE,
@@ -65,6 +71,7 @@ TASKS: dict[str, list[str]] = {
 REAL_TASKS: dict[str, list[str]] = {
     "fashion": ["task=fashion_lenet5", *_DEVICE],
     "cifar10": ["task=cifar10_resnet20", *_DEVICE],
+    "spoken_digits": ["task=spoken_digits_gru", *_DEVICE],
 }
 
 

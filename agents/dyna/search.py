@@ -15,7 +15,7 @@ from .codes import Walks
 from .planners import Planner
 from .proposals import BatchRecipe, propose
 from .simulation import Pool
-from .start import first_walks
+from .start import additive_minima, first_walks
 
 __all__ = ["DynaRecipe", "DynaSearch"]
 
@@ -35,12 +35,15 @@ class DynaRecipe:
 
     Attributes:
         start: Plans evaluated before the surrogate is asked, the one that keeps everything included.
+        additive: Whether plans that would be best if errors and costs added up are among these, and simulated before
+            each batch.
         kappa: Standard deviations added to the predicted accuracy where it is uncertain; times .3, 1 or 2 at random.
         belief: What is learnt from evaluations.
         batch: What is evaluated next.
     """
 
     start: int = 10
+    additive: bool = True
     kappa: float = 1.0
     belief: BeliefRecipe = field(default_factory=BeliefRecipe)
     batch: BatchRecipe = field(default_factory=BatchRecipe)
@@ -88,11 +91,13 @@ class DynaSearch(BaseSearcher):
         recipe = self._recipe
         belief = Belief(problem, recipe.belief, rng)
         self._planner.begin(belief.tables, self._seed)
-        _evaluate(problem, belief, first_walks(belief.tables, recipe.start, recipe.belief.errors, rng))
+        minima = additive_minima(problem) if recipe.additive else belief.walks[:0]
+        _evaluate(problem, belief, first_walks(belief.tables, minima, recipe.start, recipe.belief.errors, rng))
         while True:
             belief.learn()
             kappa = recipe.kappa * float(rng.choice(_CURIOSITY))
             pool = Pool(lambda walks, kappa=kappa: belief.values(walks, kappa), belief.walks.shape[1])  # type: ignore[misc]
+            pool(minima)
             self._planner.plan(pool, belief.elites(_ELITES), rng)
             callback.trained(self._facts(belief, pool))
             walks = propose(belief, pool, recipe.batch, kappa, rng)

@@ -10,7 +10,7 @@ from ..choice import Choice
 from ..fitting import round_in_sequence
 from ..layers import Codec, UniformCodec
 from ..site import Site
-from .storing import StoringTechnique, Weight
+from .storing import LAYER_KINDS, StoringTechnique, Weight
 
 __all__ = ["LowBits"]
 
@@ -26,11 +26,13 @@ class LowBits(StoringTechnique):
 
     Args:
         bits: Each in 2 to 8.
+        kinds: Of the layers it is offered at: "conv2d", "linear", "recurrent".
     """
 
     name = "low_bits"
 
-    def __init__(self, bits: Sequence[int] = (8, 4, 2)) -> None:
+    def __init__(self, bits: Sequence[int] = (8, 4, 2), kinds: Sequence[str] = LAYER_KINDS) -> None:
+        super().__init__(kinds)
         self._bits = tuple(bits)
 
     @override

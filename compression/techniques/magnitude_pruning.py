@@ -10,7 +10,7 @@ from ..choice import Choice
 from ..fitting import round_in_sequence
 from ..layers import Codec, SparseCodec
 from ..site import Site
-from .storing import FLOAT_BITS, StoringTechnique, Weight
+from .storing import FLOAT_BITS, LAYER_KINDS, StoringTechnique, Weight
 
 __all__ = ["MagnitudePruning", "pruned", "salience"]
 
@@ -23,11 +23,13 @@ class MagnitudePruning(StoringTechnique):
 
     Args:
         sparsities: Shares of weights to remove, each in (0, 1).
+        kinds: Of the layers it is offered at: "conv2d", "linear", "recurrent".
     """
 
     name = "magnitude_pruning"
 
-    def __init__(self, sparsities: Sequence[float] = (0.5, 0.75, 0.9)) -> None:
+    def __init__(self, sparsities: Sequence[float] = (0.5, 0.75, 0.9), kinds: Sequence[str] = LAYER_KINDS) -> None:
+        super().__init__(kinds)
         self._sparsities = tuple(sparsities)
 
     @override

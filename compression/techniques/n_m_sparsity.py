@@ -10,7 +10,7 @@ from ..choice import Choice
 from ..layers import Codec, SparseCodec
 from ..site import Site
 from .magnitude_pruning import pruned, salience
-from .storing import StoringTechnique, Weight
+from .storing import LAYER_KINDS, StoringTechnique, Weight
 
 __all__ = ["NMSparsity"]
 
@@ -22,11 +22,15 @@ class NMSparsity(StoringTechnique):
 
     Args:
         patterns: Pairs of N and M, 1 <= N < M <= 8.
+        kinds: Of the layers it is offered at: "conv2d", "linear", "recurrent".
     """
 
     name = "n_m_sparsity"
 
-    def __init__(self, patterns: Sequence[tuple[int, int]] = ((2, 4), (1, 4))) -> None:
+    def __init__(
+        self, patterns: Sequence[tuple[int, int]] = ((2, 4), (1, 4)), kinds: Sequence[str] = LAYER_KINDS
+    ) -> None:
+        super().__init__(kinds)
         self._patterns = tuple((int(kept), int(group)) for kept, group in patterns)
 
     @override

@@ -1,13 +1,14 @@
 """What techniques have in common that store a layer's own weights small and leave its arithmetic as it is."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from ...errors import EspalierError
 from ..calibration import Calibration
 from ..choice import Choice
 from ..fitting import compensation
@@ -15,7 +16,10 @@ from ..layers import Codec, SparseCodec, StoredLayer
 from ..site import Site
 from ..technique import Technique
 
-__all__ = ["StoringTechnique", "Weight"]
+__all__ = ["LAYER_KINDS", "StoringTechnique", "Weight"]
+
+#: Kinds of sites that are one layer.
+LAYER_KINDS = ("conv2d", "linear", "recurrent")
 
 FLOAT_BITS = 32
 
@@ -59,12 +63,22 @@ class StoringTechnique(Technique):
     """Stores every weight tensor of a layer by a codec; the biases make up for the mean of what is lost.
 
     An engine without kernels for it executes the layer it decodes to: storage is saved and no time.
+
+    Args:
+        kinds: Of the layers it is offered at: "conv2d", "linear", "recurrent".
+
+    Raises:
+        EspalierError: There is no such kind.
     """
 
-    @staticmethod
-    def fits(site: Site) -> bool:
-        """Whether the site is a layer with weights of its own."""
-        return site.is_layer
+    def __init__(self, kinds: Sequence[str] = LAYER_KINDS) -> None:
+        if unknown := [kind for kind in kinds if kind not in LAYER_KINDS]:
+            raise EspalierError(f"{self.name}.kinds must be some of {', '.join(LAYER_KINDS)}, got {unknown[0]!r}")
+        self._kinds = tuple(kinds)
+
+    def fits(self, site: Site) -> bool:
+        """Whether the site is a layer of a wanted kind."""
+        return site.kind in self._kinds
 
     @abstractmethod
     def encode(self, weight: Weight, choice: Choice) -> tuple[Codec, Tensor]:

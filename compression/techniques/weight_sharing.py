@@ -11,7 +11,7 @@ from ..choice import Choice
 from ..fitting import round_in_sequence
 from ..layers import Codec, SharedCodec, SparseSharedCodec
 from ..site import Site
-from .storing import FLOAT_BITS, StoringTechnique, Weight
+from .storing import FLOAT_BITS, LAYER_KINDS, StoringTechnique, Weight
 
 __all__ = ["WeightSharing"]
 
@@ -27,11 +27,13 @@ class WeightSharing(StoringTechnique):
 
     Args:
         bits: Bits of an index, each in 1 to 8.
+        kinds: Of the layers it is offered at: "conv2d", "linear", "recurrent".
     """
 
     name = "weight_sharing"
 
-    def __init__(self, bits: Sequence[int] = (2, 4)) -> None:
+    def __init__(self, bits: Sequence[int] = (2, 4), kinds: Sequence[str] = LAYER_KINDS) -> None:
+        super().__init__(kinds)
         self._bits = tuple(bits)
 
     @override
