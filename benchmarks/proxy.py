@@ -1,0 +1,142 @@
+"""Does the accuracy that a search sees rank plans as the accuracy after fine-tuning does?
+
+    python benchmarks/proxy.py [--tasks fashion_lenet5,...] [--plans 30] [--evaluations 150] [--epochs 3] [--json FILE]
+                               [OVERRIDE ...]
+
+A search fills an archive; plans spread over its accuracies (without what is hopeless: under half of the original's) are
+refitted and fine-tuned like a winner, and judged on the test split, which no search sees. Printed are Spearman's rank
+correlations with the searched accuracy: over all of them, and within groups of nearly equal cost (plans sorted by
+multiply-accumulates and divided into five groups; the mean over the groups, weighted by size), each with a 95 %
+bootstrap interval; the same for the accuracy after the refit and for the negative sum of the layers' errors.
+"""
+
+import argparse
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from espalier.agents.searcher import Searcher
+from espalier.commands.building import build, resolved
+from espalier.commands.schema import register_schema
+from espalier.commands.search import Prepared, prepare
+from espalier.evaluation.archive import Evaluation
+from espalier.finish.recipe import FinishRecipe
+from espalier.finish.refitting import refitted_candidates
+from espalier.graph.layers import executable
+from espalier.tasks.accuracy import accuracy
+from espalier.tasks.distillation import distil
+from hydra import compose, initialize_config_module
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+_GROUPS = 5
+
+Floats = NDArray[np.float64]
+
+
+def compose_config(overrides: list[str]) -> dict[str, Any]:
+    """A composed configuration as plain values."""
+    with initialize_config_module("espalier.conf", version_base="1.3"):
+        return resolved(compose("config", overrides=["tracker=none", *overrides]))
+
+
+def spread(evaluations: list[Evaluation], floor: float, count: int) -> list[Evaluation]:
+    """Plans at even ranks of their accuracy among those above a floor."""
+    ranked = sorted((e for e in evaluations if e.metrics.accuracy > floor), key=lambda e: e.metrics.accuracy)
+    ranks = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
+    return [ranked[rank] for rank in ranks]
+
+
+def fine_tuned(prepared: Prepared, evaluation: Evaluation, recipe: FinishRecipe, epochs: int) -> tuple[float, float]:
+    """Accuracy on the search split after the refit, and on the test split after fine-tuning."""
+    task, problem = prepared.task, prepared.problem
+    (candidate,) = refitted_candidates(task, prepared.survey, problem.bank, [evaluation], recipe.refit_images)
+    student = copy.deepcopy(candidate.network).requires_grad_(True)
+    gentle = type(recipe.distillation)(**{**vars(recipe.distillation), "epochs": epochs})
+    distil(student, task.model, task.fit, task.search, gentle, seed=0)
+    return candidate.accuracy, accuracy(executable(student.requires_grad_(False).eval()), task.open_test_split())
+
+
+def correlations(seen: Floats, reached: Floats, macs: Floats) -> dict[str, tuple[float, float, float]]:
+    """Spearman over all and within groups of equal cost, each with its bootstrap interval."""
+    rng = np.random.default_rng(0)
+    resamples = [rng.integers(len(seen), size=len(seen)) for _ in range(500)]
+    found = {}
+    for name, measure in (("all", _over_all), ("equal cost", _within_groups)):
+        drawn = [measure(seen[rows], reached[rows], macs[rows]) for rows in resamples]
+        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        found[name] = (measure(seen, reached, macs), float(low), float(high))
+    return found
+
+
+def _over_all(seen: Floats, reached: Floats, _: Floats) -> float:
+    return _spearman(seen, reached)
+
+
+def _within_groups(seen: Floats, reached: Floats, macs: Floats) -> float:
+    groups = [rows for rows in np.array_split(np.argsort(macs, kind="stable"), _GROUPS) if len(rows) > 2]
+    values = np.array([_spearman(seen[rows], reached[rows]) for rows in groups])
+    known = ~np.isnan(values)
+    if not known.any():
+        return float("nan")
+    return float(np.average(values[known], weights=[len(r) for r, k in zip(groups, known, strict=True) if k]))
+
+
+def _spearman(first: Floats, second: Floats) -> float:
+    if len(np.unique(first)) < 2 or len(np.unique(second)) < 2:
+        return float("nan")
+    return float(spearmanr(first, second).statistic)
+
+
+def run(task: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One task."""
+    config = compose_config([f"task={task}", "agent=dyna", *options.overrides])
+    prepared = prepare(config)
+    agent: Searcher = build(config["agent"])
+    problem = prepared.problem
+    archive = list(agent.search(problem, options.evaluations))
+    chosen = spread(archive, 0.5 * problem.baseline.accuracy, options.plans)
+    recipe: FinishRecipe = build(config["finish"])
+    ends = [fine_tuned(prepared, evaluation, recipe, options.epochs) for evaluation in chosen]
+    reached = np.array([end for _, end in ends])
+    macs = np.array([e.metrics.cost("macs") for e in chosen])
+    proxies = {
+        "searched accuracy": np.array([e.metrics.accuracy for e in chosen]),
+        "refitted accuracy": np.array([refitted for refitted, _ in ends]),
+        "- sum of errors": np.array([-sum(problem.errors(problem.space.indices(e.plan))) for e in chosen]),
+        "multiply-accumulates": macs,
+    }
+    table = {name: correlations(values, reached, macs) for name, values in proxies.items()}
+    for name, found in table.items():
+        shown = "  ".join(f"{where} {m:.2f} [{low:.2f}, {high:.2f}]" for where, (m, low, high) in found.items())
+        print(f"{task:20} {len(chosen)} plans  {name:22} {shown}", flush=True)
+    plans = [
+        {"searched": e.metrics.accuracy, "refitted": r, "fine_tuned": t, "macs": e.metrics.cost("macs")}
+        for e, (r, t) in zip(chosen, ends, strict=True)
+    ]
+    return {"task": task, "plans": plans, "correlations": table, "torch": torch.__version__}
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", default="fashion_lenet5,spoken_digits_gru,cifar10_resnet20")
+    parser.add_argument("--plans", type=int, default=30)
+    parser.add_argument("--evaluations", type=int, default=150)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    register_schema()
+    rows = []
+    for task in options.tasks.split(","):
+        rows.append(run(task, options))
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
