@@ -3,8 +3,9 @@
     python benchmarks/headline.py [--tasks a,b] [--demands a,b] [--seed 0] [--json FILE] [OVERRIDE ...]
 
 Each task is searched once per demand by whole runs of `espalier search`. A ratio counts when the delivered network
-loses at most one point on the test split; latency is measured in alternation with the original, storage is the size of the
-files, energy is AdaDeep's equation. The paper's figures are the best of its own tasks and devices (arXiv 2006.04432).
+loses at most one point on the test split; latency is measured in alternation with the original, storage is the size of
+the files, energy is AdaDeep's equation. The paper's figures are the best of its own tasks and devices (arXiv
+2006.04432).
 """
 
 import argparse
