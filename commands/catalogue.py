@@ -19,7 +19,7 @@ DEFAULTS = {
     "space": "standard",
     "technique": "",
     "reward": "constrained",
-    "agent": "maskable_ppo_cloned",
+    "agent": "dyna",
     "planner": "",
     "env": "layer_wise",
     "evaluator": "local",

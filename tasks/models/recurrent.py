@@ -14,6 +14,8 @@ _KINDS = {"gru": nn.GRU, "lstm": nn.LSTM}
 class RecurrentClassifier(nn.Module):
     """One or two layers of GRU (Cho et al. 2014) or LSTM (Hochreiter and Schmidhuber 1997), and a linear layer.
 
+    The layers are modules of their own, so that each can be compressed in its own way.
+
     Args:
         kind: "gru" or "lstm".
         n_features: Numbers in each step of the sequence.
@@ -38,11 +40,14 @@ class RecurrentClassifier(nn.Module):
             raise ModelError(f"the kind of a recurrent network is gru or lstm, got {kind!r}")
         if n_layers not in (1, 2):
             raise ModelError(f"a recurrent network has 1 or 2 layers, got {n_layers}")
-        self.recurrent = _KINDS[kind](n_features, hidden, n_layers, batch_first=True)
+        sizes = [n_features, *[hidden] * (n_layers - 1)]
+        self.layers = nn.ModuleList(_KINDS[kind](size, hidden, batch_first=True) for size in sizes)
         self.classifier = nn.Linear(hidden, n_classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Sequences (N, T, n_features) to scores (N, n_classes)."""
-        outputs, _ = self.recurrent(inputs)
-        scores: Tensor = self.classifier(outputs[:, -1])
+        features = inputs
+        for layer in self.layers:
+            features, _ = layer(features)
+        scores: Tensor = self.classifier(features[:, -1])
         return scores

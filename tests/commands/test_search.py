@@ -74,7 +74,7 @@ def test_the_summary_has_what_the_documentation_lists(summary: dict[str, Any], f
     lost = summary["original"]["accuracy"]["value"] - summary["final"]["accuracy"]["value"]
     assert summary["accuracy_drop_points"] == pytest.approx(100 * lost)
     assert summary["final"]["storage_bytes"]["value"] == (finished.folder / "model.safetensors").stat().st_size
-    assert summary["agent"] == "maskable_ppo_cloned"
+    assert summary["agent"] == "dyna"
 
 
 def test_the_network_loads_and_has_the_stated_accuracy(finished: Finished, summary: dict[str, Any]) -> None:

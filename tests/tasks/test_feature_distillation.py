@@ -121,10 +121,10 @@ def test_recurrent_networks_are_compared_over_time() -> None:
     teacher, student = RecurrentClassifier(n_features=3, hidden=8), RecurrentClassifier(n_features=3, hidden=5)
     inputs = torch.randn(2, 7, 3)
     with feature_matching(student, teacher, inputs, [], "attention") as features:
-        assert features.layers == ("recurrent",)
+        assert features.layers == ("layers.0",)
         student(inputs)
         teacher(inputs)
-        ours, theirs = (net.recurrent(inputs)[0].square().sum(2) for net in (student, teacher))
+        ours, theirs = (net.layers[0](inputs)[0].square().sum(2) for net in (student, teacher))
         ours, theirs = (map_ / map_.norm(dim=1, keepdim=True) for map_ in (ours, theirs))
         assert features.loss().item() == pytest.approx(((ours - theirs) ** 2).sum().item() / 2, rel=1e-4)
 

@@ -207,7 +207,7 @@ def test_a_gru_follows_its_equations_step_by_step() -> None:
     """Cho et al. 2014 with the reset gate after the product, as cuDNN and PyTorch have it."""
     torch.manual_seed(0)
     model = RecurrentClassifier("gru", n_features=3, hidden=4, n_classes=2).double().eval()
-    state = {name: tensor.detach() for name, tensor in model.recurrent.named_parameters()}
+    state = {name: tensor.detach() for name, tensor in model.layers[0].named_parameters()}
     sequence = torch.randn(6, 3, dtype=torch.float64)
     hidden = torch.zeros(4, dtype=torch.float64)
     for step in sequence:
