@@ -76,6 +76,12 @@ class Menu:
         ordered = self.ordered(position, view, technique)
         return int(ordered[min(int(max(strength, 0.0) * len(ordered)), len(ordered) - 1)])
 
+    def decision(self, position: int, view: SiteView, choice: int) -> tuple[int, float]:
+        """The technique and the strength that stand for an open choice: what `choice` undoes."""
+        technique = self._numbers[position][choice]
+        ordered = self.ordered(position, view, technique)
+        return technique, (int(np.flatnonzero(ordered == choice)[0]) + 0.5) / len(ordered)
+
     def features(self, position: int, view: SiteView) -> Vector:
         """What the networks see of the techniques, float32, shape (n_features,); the mask comes first."""
         table = np.zeros((_FEATURES, len(self.techniques)), np.float32)

@@ -1,6 +1,7 @@
 """The agent of one phase: walks its sites, learns from each walk's reward."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from stable_baselines3.common.noise import NormalActionNoise
@@ -14,6 +15,14 @@ from .phases import Phase, inheriting_walk
 from .recipe import ExplorationRecipe, LearningRecipe
 
 __all__ = ["PhaseAgent"]
+
+
+class _Mood(NamedTuple):
+    """What an episode explores with: shares of random steps, and of those that keep; the best plan's walk."""
+
+    epsilon: float
+    restraint: float
+    best: Sequence[int]
 
 
 class PhaseAgent:
@@ -56,7 +65,7 @@ class PhaseAgent:
     def search(self, new_plans: int, callback: Callback) -> int:
         """Walk until so many new plans were found, or too many walks in a row led to known ones.
 
-        Every walk inherits the other phase's choices of the best plan so far.
+        Every walk inherits the choices that the best plan so far makes at the other phase's sites.
 
         Args:
             new_plans: How many to find.
@@ -68,7 +77,7 @@ class PhaseAgent:
         Raises:
             BudgetExhausted: The evaluations are spent.
         """
-        inherited = self._problem.space.indices(self._problem.archive.best()[0].plan)
+        inherited = self._best()
         found = repeats = 0
         while found < new_plans and repeats < self._exploration.max_repeats:
             epsilon = self._exploration.epsilon(self._found, self._planned, repeats)
@@ -79,40 +88,44 @@ class PhaseAgent:
                 repeats += 1
         return found
 
+    def _best(self) -> Sequence[int]:
+        return self._problem.space.indices(self._problem.archive.best()[0].plan)
+
     def _episode(self, inherited: Sequence[int], epsilon: float, callback: Callback) -> bool:
         """One walk; whether it led to a new plan, and was learnt from."""
         walk = inheriting_walk(self._problem, self._observer, self.phase, inherited)
-        steps = self._walk(walk, epsilon)
-        if self._problem.is_known(self._problem.space.plan(walk.indices)):
-            self._problem.evaluate_walk(walk.indices)
-            return False
-        evaluation = self._problem.evaluate_walk(walk.indices)
-        self.learner.remember(steps, evaluation.reward)
-        losses = self.learner.train()
-        name = self.phase.name
-        callback.trained({f"rollout/{name}/epsilon": epsilon, **{f"train/{name}/{k}": v for k, v in losses.items()}})
-        return True
-
-    def _walk(self, walk: Walk, epsilon: float) -> list[Step]:
+        # A plan that compresses everywhere is ruined by its worst choice: random steps keep, now more often, now less.
+        mood = _Mood(epsilon, self._rng.random(), self._best())
         steps = []
-        # A walk that compresses everywhere is ruined by its worst choice: random steps also keep, now more, now less.
-        restraint = self._rng.random()
         while not walk.is_over:
-            step = self._decide(walk, epsilon, restraint)
+            step = self._step(walk, mood)
             steps.append(step)
             strength = (step.strength + 1) / 2
             walk.choose(self._menu.choice(walk.position, walk.view, step.technique, strength))
-        return steps
+        is_new = not self._problem.is_known(self._problem.space.plan(walk.indices))
+        reward = self._problem.evaluate_walk(walk.indices).reward
+        if is_new:
+            self._learn(steps, reward, epsilon, callback)
+        return is_new
 
-    def _decide(self, walk: Walk, epsilon: float, restraint: float) -> Step:
-        observation = self._observe(walk)
-        if self._rng.random() < epsilon:
-            opened = np.flatnonzero(self._menu.mask(walk.position, walk.view))
-            technique = 0 if self._rng.random() < restraint else int(self._rng.choice(opened))
-            return Step(observation, technique, float(self._rng.uniform(-1, 1)))
+    def _learn(self, steps: Sequence[Step], reward: float, epsilon: float, callback: Callback) -> None:
+        self.learner.remember(steps, reward)
+        losses = {f"train/{self.phase.name}/{name}": loss for name, loss in self.learner.train().items()}
+        callback.trained({f"rollout/{self.phase.name}/epsilon": epsilon, **losses})
+
+    def _step(self, walk: Walk, mood: _Mood) -> Step:
+        observation = np.concatenate([self._menu.features(walk.position, walk.view), walk.observation()])
+        best = mood.best[walk.position]
+        if mood.epsilon < 1 and walk.mask[best] and self._rng.random() < self._exploration.inherit:
+            technique, share = self._menu.decision(walk.position, walk.view, best)
+            return Step(observation, technique, 2 * share - 1)
+        if self._rng.random() < mood.epsilon:
+            return self._random_step(walk, observation, mood.restraint)
         technique = self.learner.technique(observation)
         strength = self.learner.strength(observation, technique) + float(self._noise()[0])
         return Step(observation, technique, min(max(strength, -1.0), 1.0))
 
-    def _observe(self, walk: Walk) -> Vector:
-        return np.concatenate([self._menu.features(walk.position, walk.view), walk.observation()])
+    def _random_step(self, walk: Walk, observation: Vector, restraint: float) -> Step:
+        opened = np.flatnonzero(self._menu.mask(walk.position, walk.view))
+        technique = 0 if self._rng.random() < restraint else int(self._rng.choice(opened))
+        return Step(observation, technique, float(self._rng.uniform(-1, 1)))

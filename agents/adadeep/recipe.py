@@ -25,6 +25,8 @@ class ExplorationRecipe:
         share: Share of the phase's evaluations after which the end is reached.
         repeat_step: What an episode that leads to a known plan adds to epsilon until a new plan is found.
         noise: Standard deviation added to the strength of a technique that was not random; strengths span [0, 1].
+        inherit: Share of the steps after the warm-up that repeat the best plan's choice at the site, where it is open;
+            the agent and its epsilon decide the others. 0 is the plain epsilon-greedy walk.
         max_repeats: Episodes in a row without a new plan after which a phase is taken to have run dry.
     """
 
@@ -34,11 +36,12 @@ class ExplorationRecipe:
     share: float = 0.6
     repeat_step: float = 0.05
     noise: float = 0.1
+    inherit: float = 0.8
     max_repeats: int = 100
 
     def __post_init__(self) -> None:
         _check("exploration.warmup", self.warmup, 0)
-        for name in ("start", "end", "share", "repeat_step"):
+        for name in ("start", "end", "share", "repeat_step", "inherit"):
             _check(f"exploration.{name}", getattr(self, name), 0, 1)
         _check("exploration.noise", self.noise, 0)
         _check("exploration.max_repeats", self.max_repeats, 1)
