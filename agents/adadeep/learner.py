@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -115,11 +114,12 @@ class HierarchicalLearner:
             steps: Its decisions in order.
             reward: Of the whole.
         """
-        for step, after in pairwise([*steps, None]):
-            following = after or step
+        for number, step in enumerate(steps, start=1):
+            is_last = number == len(steps)
+            after = step if is_last else steps[number]
             action = np.array([step.technique, step.strength], np.float32)
-            earned, done = np.array([0.0 if after else reward]), np.array([after is None])
-            self.buffer.add(step.observation, following.observation, action, earned, done, [{}])
+            earned, done = np.array([reward if is_last else 0.0]), np.array([is_last])
+            self.buffer.add(step.observation, after.observation, action, earned, done, [{}])
 
     def train(self) -> dict[str, float]:
         """Take the recipe's gradient steps on both levels.

@@ -31,12 +31,12 @@ class ExplorationRecipe:
     """
 
     warmup: int = 10
-    start: float = 0.5
+    start: float = 0.3
     end: float = 0.1
     share: float = 0.6
     repeat_step: float = 0.05
     noise: float = 0.1
-    inherit: float = 0.8
+    inherit: float = 0.7
     max_repeats: int = 100
 
     def __post_init__(self) -> None:
@@ -86,10 +86,10 @@ class LearningRecipe:
     technique_rate: float = 1e-3
     strength_rate: float = 1e-3
     gamma: float = 1.0
-    n_steps: int = 3
+    n_steps: int = 5
     tau: float = 0.05
     batch_size: int = 64
-    gradient_steps: int = 40
+    gradient_steps: int = 20
     buffer_size: int = 50_000
 
     def __post_init__(self) -> None:

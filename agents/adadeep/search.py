@@ -35,8 +35,8 @@ class AdaDeepSearch(BaseSearcher):
 
     def __init__(
         self,
-        convolution_share: float = 0.6,
-        rounds: int = 1,
+        convolution_share: float = 0.7,
+        rounds: int = 3,
         exploration: ExplorationRecipe | None = None,
         learning: LearningRecipe | None = None,
         seed: int = 0,
@@ -65,8 +65,9 @@ class AdaDeepSearch(BaseSearcher):
         for number in range(self._rounds):
             for agent, plans in zip(self._agents, planned, strict=True):
                 agent.search(_part(plans, number, self._rounds), callback)
-        while problem.remaining > 0 and sum([agent.search(problem.budget, callback) for agent in self._agents]):
-            pass  # what a phase left over because it ran dry
+        found = 1
+        while problem.remaining > 0 and found:  # what a phase that ran dry has left over
+            found = sum(agent.search(problem.budget, callback) for agent in self._agents)
 
     def _planned(self, n_phases: int, evaluations: int) -> list[int]:
         if n_phases == 1:

@@ -1,5 +1,6 @@
 """AdaDeep's optimiser: targets by hand, strengths to choices, phases, inheritance, and that it learns."""
 
+import inspect
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from espalier.agents.adadeep.recipe import ExplorationRecipe, LearningRecipe
 from espalier.agents.adadeep.search import AdaDeepSearch
 from espalier.agents.random_search import RandomSearch
 from espalier.agents.searcher import Searcher
+from espalier.commands.schema import register_schema
 from espalier.compression.bank_builder import build_bank
 from espalier.compression.survey import survey
 from espalier.compression.techniques import ChannelPruning, Int8, WeightSharing
@@ -25,6 +27,8 @@ from espalier.evaluation.demand import Demand
 from espalier.hw_models.roofline import Roofline
 from espalier.testing.contracts import SearcherContract
 from espalier.testing.toy import ToyEvaluator, toy_network, toy_problem
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
 from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.utils import set_random_seed
@@ -229,7 +233,7 @@ def test_a_walk_inherits_and_observes_what_it_inherited(small: Small) -> None:
 
 def test_the_second_phase_inherits_the_best_of_the_first(small: Small) -> None:
     problem = small.problem()
-    evaluations = list(_quick(seed=2, convolution_share=0.5).search(problem, 31))
+    evaluations = list(_quick(seed=2, convolution_share=0.5, rounds=1).search(problem, 31))
     first, second = find_phases(problem)
     walks = [problem.space.indices(e.plan) for e in evaluations]
     early, late = walks[1:16], walks[16:]
@@ -333,3 +337,15 @@ def test_epsilon_falls_with_the_plans_found_and_rises_with_repeats() -> None:
 def test_wrong_settings_are_refused(make: Any, message: str) -> None:
     with pytest.raises(EspalierError, match=message):
         make()
+
+
+def test_the_configuration_states_the_defaults() -> None:
+    register_schema()
+    with initialize_config_module("espalier.conf", version_base="1.3"):
+        config = compose("config", overrides=["agent=adadeep"])
+    assert ExplorationRecipe() == instantiate(config.agent.exploration)
+    learning = instantiate(config.agent.learning, _convert_="all")
+    assert LearningRecipe(net_arch=[64, 64]) == learning
+    assert list(LearningRecipe().net_arch) == learning.net_arch
+    own = inspect.signature(AdaDeepSearch).parameters
+    assert all(own[name].default == config.agent[name] for name in ("convolution_share", "rounds"))
