@@ -8,13 +8,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from torch.nn import functional
 
 from ...errors import DataError
 from .folder import data_folder, existing_file
 from .parquet import encoded_bytes, read_labels, read_table
 from .split import Split, Splits, stratified_parts
 
-__all__ = ["parquet_images", "read_parquet_images"]
+__all__ = ["parquet_images", "read_parquet_images", "without_likenesses"]
+
+#: Held-out images that are compared at a time.
+_LIKENESSES = 128
 
 
 def parquet_images(
@@ -29,6 +33,8 @@ def parquet_images(
     n_classes: int = 10,
     image_column: str = "img",
     label_column: str = "label",
+    extra_fit: str | None = None,
+    extra_fit_images: int | None = None,
     seed: int = 0,
 ) -> Splits:
     """Read a training and a test file.
@@ -44,19 +50,47 @@ def parquet_images(
         n_classes: Labels are 0 to n_classes - 1.
         image_column: Column of structs with the encoded bytes.
         label_column: Column of labels.
+        extra_fit: Name of a file whose images join the fit split, such as the same photographs in another encoding. For
+            each image of the calibrate and search splits the most similar one is left out: the splits stay disjoint.
+        extra_fit_images: The first so many of them; all when None.
         seed: Which images go where.
 
     Raises:
         DataError: A file is missing or damaged.
     """
     folder = data_folder(root)
-    paths = [existing_file(folder, name) for name in (train, test)]
-    (images, labels), tested = (
+    names = [train, test, *([extra_fit] if extra_fit else [])]
+    paths = [existing_file(folder, name) for name in names]
+    (images, labels), tested, *extra = (
         read_parquet_images(path, len(mean), n_classes, image_column, label_column) for path in paths
     )
     parts = stratified_parts(labels, (calibrate, search), seed)
     calibrated, searched, fitted = (Split(images[part], labels[part], mean, std) for part in parts)
+    for more, classes in extra:
+        held_out = torch.cat([calibrated.images, searched.images])
+        new = without_likenesses(more[:extra_fit_images], held_out)
+        both = torch.cat([fitted.images, more[new]]), torch.cat([fitted.labels, classes[new]])
+        fitted = Split(*both, mean, std)
     return Splits(fitted, calibrated, searched, Split(*tested, mean, std))
+
+
+def without_likenesses(images: Tensor, held_out: Tensor) -> Tensor:
+    """Indices of the images that are not the most similar one to any held-out image.
+
+    Similarity is the distance of thumbnails of 8x8 pixels, which survive another encoding.
+
+    Args:
+        images: uint8, shape (N, C, H, W).
+        held_out: uint8, shape (M, C, H, W).
+
+    Returns:
+        int64, in rising order, at least N - M of them.
+    """
+    thumbnails, wanted = (functional.adaptive_avg_pool2d(part.float(), 8).flatten(1) for part in (images, held_out))
+    stays = torch.ones(len(images), dtype=torch.bool)
+    for part in wanted.split(_LIKENESSES):
+        stays[torch.cdist(part, thumbnails).argmin(1)] = False
+    return stays.nonzero().squeeze(1)
 
 
 def read_parquet_images(

@@ -81,7 +81,10 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("search", "resume=/nowhere"), "is no run that can be resumed: it has no checkpoint/config.yaml"),
     (("search", "resume=/nowhere", "seed=1"), "takes no other arguments, got seed=1"),
     (("search", *FAST, "space.include=[lay*]"), r"no layer matches the pattern 'lay\*'; layers: features\.0"),
-    (("search", *FAST, "device=raspberrypi4", "demand.latency_ms=1e-9"), "cannot be met: every plan of this space needs at least"),
+    (
+        ("search", *FAST, "device=raspberrypi4", "demand.latency_ms=1e-9"),
+        "cannot be met: every plan of this space needs at least",
+    ),
     (("search", *FAST, "reward=absolute", "device=raspberrypi4"), "reward=absolute aims at budgets"),
     (("search", *FAST, "agent=exhaustive", "device=raspberrypi4"), "agent=exhaustive takes spaces of up to"),
     (("search", *FAST, "model._target_=tests.commands.test_configuration.TwoOutputs"), "returns a tuple, expected one"),

@@ -173,6 +173,25 @@ def test_damaged_rows_are_refused(tmp_path: Path, images: list[object], labels: 
         read_parquet_images(tmp_path / "a.parquet", 3, 3)
 
 
+def test_extra_images_join_the_fit_split_without_copies_of_held_out_ones(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    labels = [index % 2 for index in range(40)]
+    _write(tmp_path / "train.parquet", [{"bytes": _png(image)} for image in pixels], labels)
+    noisy = np.clip(pixels.astype(int) + rng.integers(-6, 7, pixels.shape), 0, 255).astype(np.uint8)
+    fresh = rng.integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
+    more = np.concatenate([noisy, fresh])
+    _write(tmp_path / "more.parquet", [{"bytes": _png(image)} for image in more], [*labels, *[1] * 10])
+    names = {"train": "train.parquet", "test": "train.parquet", "extra_fit": "more.parquet"}
+    splits = parquet_images(**names, root=str(tmp_path), calibrate=6, search=8, n_classes=2)
+    held_out = torch.cat([splits.calibrate.images, splits.search.images]).float()
+    assert len(splits.fit) == 40 - 14 + 50 - 14
+    closest = torch.cdist(held_out.flatten(1), splits.fit.images.float().flatten(1)).min()
+    assert closest > 10 * (6 * 3**0.5)
+    few = parquet_images(**names, root=str(tmp_path), calibrate=6, search=8, n_classes=2, extra_fit_images=20)
+    assert 26 < len(few.fit) < 26 + 20
+
+
 def test_damaged_parquet_and_missing_columns_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(DataError, match="cannot be read as Parquet"):
