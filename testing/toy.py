@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..compression.bank import Bank
 from ..compression.bank_builder import build_bank
@@ -21,7 +21,7 @@ from ..evaluation.metrics import Metrics
 from ..hw_models.cost import Estimate
 from ..hw_models.roofline import Roofline
 
-__all__ = ["ToyEvaluator", "toy_network", "toy_problem"]
+__all__ = ["ToyEvaluator", "toy_network", "toy_networks", "toy_problem"]
 
 
 def toy_network() -> nn.Module:
@@ -40,6 +40,44 @@ def toy_network() -> nn.Module:
             nn.Linear(32, 10),
         )
     return network.eval().requires_grad_(False)
+
+
+class _Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(12, 16, batch_first=True)
+        self.classifier = nn.Linear(16, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs, _ = self.layer(inputs)
+        scores: Tensor = self.classifier(outputs[:, -1])
+        return scores
+
+
+class _Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.branch = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+        self.classifier = nn.Linear(8, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = torch.relu(self.stem(inputs))
+        features = torch.relu(features + self.branch(features))
+        scores: Tensor = self.classifier(features.mean((2, 3)))
+        return scores
+
+
+def toy_networks() -> list[tuple[nn.Module, Tensor]]:
+    """Networks with sites of every kind, and 32 inputs of each: convolutional, recurrent, residual."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(32, 3, 8, 8, generator=generator)
+    sequences = torch.rand(32, 6, 12, generator=generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = [(_Recurrent(), sequences), (_Residual(), images)]
+    others = [(network.eval().requires_grad_(False), inputs) for network, inputs in made]
+    return [(toy_network(), images), *others]
 
 
 class ToyEvaluator:

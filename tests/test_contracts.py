@@ -1,13 +1,18 @@
 """Espalier's own parts, and the examples', under the contract suites that are offered to others."""
 
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from espalier.agents.evolution import EvolutionSearch
 from espalier.agents.greedy import GreedySearch
 from espalier.agents.random_search import RandomSearch
 from espalier.agents.searcher import Searcher
+from espalier.commands.building import build, resolved
+from espalier.commands.catalogue import options
+from espalier.commands.schema import register_schema
 from espalier.compression.technique import Technique
 from espalier.envs.rewards.absolute import AbsoluteReward
 from espalier.envs.rewards.adadeep import AdaDeepReward
@@ -19,8 +24,9 @@ from espalier.hw_models.cost import HardwareModel
 from espalier.hw_models.profiled_device import ProfiledDevice
 from espalier.hw_models.roofline import Roofline
 from espalier.testing.contracts import HardwareModelContract, RewardContract, SearcherContract, TechniqueContract
+from hydra import compose, initialize_config_module
 
-from tests.conftest import REPOSITORY, all_techniques
+from tests.conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "examples" / "own_parts"))
 import own_parts
@@ -42,10 +48,24 @@ class TestRewards(RewardContract):
         return reward
 
 
+@cache
+def _configured() -> dict[str, Any]:
+    """The nodes of every technique, as the largest space composes them."""
+    register_schema()
+    with initialize_config_module("espalier.conf", version_base="1.3"):
+        nodes: dict[str, Any] = resolved(compose("config", overrides=["space=all"]))["space"]["techniques"]
+    return nodes
+
+
+def test_the_largest_space_has_every_technique() -> None:
+    assert set(_configured()) == set(options("technique"))
+
+
 class TestTechniques(TechniqueContract):
-    @pytest.fixture(params=sorted(all_techniques()))
+    @pytest.fixture(params=[name for name in options("technique") if not name.startswith("channel_pruning_")])
     def technique(self, request: pytest.FixtureRequest) -> Technique:
-        return all_techniques()[request.param]
+        technique: Technique = build(_configured()[request.param])
+        return technique
 
 
 class TestDevices(HardwareModelContract):

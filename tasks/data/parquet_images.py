@@ -88,7 +88,7 @@ def without_likenesses(images: Tensor, held_out: Tensor) -> Tensor:
     """
     thumbnails, wanted = (functional.adaptive_avg_pool2d(part.float(), 8).flatten(1) for part in (images, held_out))
     stays = torch.ones(len(images), dtype=torch.bool)
-    for part in wanted.split(_LIKENESSES):
+    for part in torch.split(wanted, _LIKENESSES):
         stays[torch.cdist(part, thumbnails).argmin(1)] = False
     return stays.nonzero().squeeze(1)
 
