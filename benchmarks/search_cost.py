@@ -2,8 +2,8 @@
 
     python benchmarks/search_cost.py [--task cifar10_resnet20] [--budget 300] [--json FILE] [OVERRIDE ...]
 
-Everything starts from an empty cache, as in a fresh installation. Target: 300 evaluations of ResNet-20 with 1,000 search
-images in less than six minutes, bank included.
+Everything starts from an empty cache, as in a fresh installation. Target: 300 evaluations of ResNet-20 with 1,000
+search images in less than six minutes, bank included.
 """
 
 import argparse
