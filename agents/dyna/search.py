@@ -88,7 +88,7 @@ class DynaSearch(BaseSearcher):
         recipe = self._recipe
         belief = Belief(problem, recipe.belief, rng)
         self._planner.begin(belief.tables, self._seed)
-        _evaluate(problem, belief, first_walks(belief.tables, recipe.start, recipe.belief.errors, rng))
+        _evaluate(problem, belief, self._first_walks(problem, belief, rng))
         while True:
             belief.learn()
             kappa = recipe.kappa * float(rng.choice(_CURIOSITY))
@@ -102,6 +102,10 @@ class DynaSearch(BaseSearcher):
             if not len(walks):
                 return
             _evaluate(problem, belief, walks)
+
+    def _first_walks(self, problem: Problem, belief: Belief, rng: np.random.Generator) -> Walks:  # noqa: ARG002
+        """What is evaluated before the surrogate is asked; a subclass that knows the problem's kind knows better."""
+        return first_walks(belief.tables, self._recipe.start, self._recipe.belief.errors, rng)
 
     @staticmethod
     def _facts(belief: Belief, pool: Pool) -> dict[str, float]:
