@@ -1,5 +1,6 @@
 """A search that ends with a policy for every demand instead of the best plan for one."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,13 +8,13 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from ...envs.problem import Callback, Problem
+from ...envs.problem import BudgetExhausted, Callback, Problem
 from ...errors import EspalierError
 from ...evaluation.evaluator import LocalEvaluator
 from ...hw_models.cost import HardwareModel
 from ..dyna.codes import WalkTables
 from ..dyna.start import first_walks
-from ..searcher import BaseSearcher
+from ..searcher import BaseSearcher, fresh_random_walk
 from .policy import UniversalPolicy
 from .training import TrainingRecipe, train_policy
 from .world import World, learnt_accuracy
@@ -50,8 +51,11 @@ class UniversalTraining(BaseSearcher):
 
     @override
     def _run(self, problem: Problem, rng: np.random.Generator, callback: Callback) -> None:
-        for walk in first_walks(WalkTables(problem.bank), problem.budget or 1, True, rng).tolist():
-            problem.evaluate_walk(walk)
+        with contextlib.suppress(BudgetExhausted):
+            for walk in first_walks(WalkTables(problem.bank), problem.budget or 1, True, rng).tolist():
+                problem.evaluate_walk(walk)
+            while problem.remaining > 0:
+                problem.evaluate_walk(fresh_random_walk(problem, rng))
         accuracy = learnt_accuracy(problem, problem.archive, rng)
         problems = {"own": problem} | {name: on_device(problem, device) for name, device in self._devices.items()}
         worlds = {name: World(one, accuracy, rng) for name, one in problems.items()}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
+from ...compression.choice import KEEP
 from ...compression.plan import Plan
 from ...envs.problem import Callback, Problem
 from ...errors import EspalierError, FormatError
@@ -30,7 +31,7 @@ def rescored(known: Sequence[tuple[Plan, float]], problem: Problem) -> list[tupl
     for plan, accuracy in known:
         try:
             canonical = problem.space.plan(problem.space.indices(plan))
-        except (EspalierError, KeyError, ValueError):
+        except EspalierError:
             continue
         metrics = replace(problem.evaluator.costs(canonical), accuracy=accuracy)
         judged.append((canonical, problem.judge(metrics)))
@@ -56,10 +57,17 @@ class LookupSearch(BaseSearcher):
 
     @override
     def _run(self, problem: Problem, rng: np.random.Generator, callback: Callback) -> None:
-        for plan, _ in rescored(self._known, problem):
+        for plan, _ in rescored(_shifted(self._known, problem), problem):
             problem.evaluate(plan)
         while problem.remaining > 0:
             problem.evaluate_walk(fresh_random_walk(problem, rng))
+
+
+def _shifted(known: Sequence[tuple[Plan, float]], problem: Problem) -> list[tuple[Plan, float]]:
+    """Accuracies moved by what the problem's original differs from the journal's, which may be another network's."""
+    kept = next((accuracy for plan, accuracy in known if all(choice == KEEP for _, choice in plan)), None)
+    shift = 0.0 if kept is None else problem.baseline.accuracy - kept
+    return [(plan, min(1.0, accuracy + shift)) for plan, accuracy in known]
 
 
 def _read(path: Path) -> list[tuple[Plan, float]]:

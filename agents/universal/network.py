@@ -44,7 +44,7 @@ class _ChoiceScorer(nn.Module):
     def _read(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Context (n, hidden), choices in context (n, used slots, hidden), which are open (n, used slots)."""
         site, running, demand, device = (observations[:, LAYOUT[n]] for n in ("site", "running", "demand", "device"))
-        choices = observations[:, LAYOUT["choices"]].unflatten(1, (SLOTS, _PER_CHOICE))
+        choices = observations[:, LAYOUT["choices"]].reshape(-1, SLOTS, _PER_CHOICE)
         is_open = choices[:, :, -1] > 0
         used = int(is_open.any(0).nonzero().max()) + 1
         choices, is_open = choices[:, :used], is_open[:, :used]

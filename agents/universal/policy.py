@@ -74,7 +74,8 @@ class UniversalPolicy:
             )
         if header.get("observation") != _observation():
             raise FormatError(
-                f"{path} reads observations of {header.get('observation')}, this version makes {_observation()}: train it again"
+                f"{path} reads observations of {header.get('observation')}, this version makes {_observation()}: "
+                "train it again"
             )
         try:
             made = cls.untrained(int(header["hidden"]), header.get("facts"))
@@ -119,7 +120,7 @@ class UniversalPolicy:
         """Logarithms of the probabilities of the choices; minus infinity where closed."""
         with torch.no_grad():
             distribution = self._network.get_distribution(torch.from_numpy(observations), masks).distribution
-        assert distribution is not None
+        assert isinstance(distribution, torch.distributions.Categorical)
         logs: NDArray[np.float64] = distribution.logits.double().numpy()
         return np.where(masks, logs, -np.inf)
 

@@ -48,11 +48,11 @@ class TrainingRecipe:
     """
 
     demands: DemandRecipe = field(default_factory=DemandRecipe)
-    demonstrations: int = 240
+    demonstrations: int = 720
     imitated: int = 6
     epochs: int = 16
     imitation_rate: float = 2e-3
-    updates: int = 60
+    updates: int = 300
     groups: int = 8
     walks: int = 32
     hidden: int = 64

@@ -95,7 +95,8 @@ class WalkBatch:
         done = np.full((len(self.walks), 1), self._step / len(self._ground.positions))
         total, largest = np.minimum(self._sums[:, [-2]], 4.0) / 4, np.minimum(self._sums[:, [-1]], 1.0)
         running = np.concatenate([self._sums[:, :-2], total, largest, done], 1).astype(np.float32)
-        return np.clip(np.concatenate([self._vectors, running, self._tails], 1), -LIMIT, LIMIT)
+        whole: Vector = np.concatenate([self._vectors, running, self._tails], 1)
+        return np.clip(whole, -LIMIT, LIMIT, out=whole)
 
     def choose(self, actions: NDArray[np.int64]) -> None:
         """Decide the site by open choices, shape (walks,), and go on."""

@@ -1,6 +1,6 @@
 """A network on a device in which walks cost nothing: accuracy as it was learnt, costs as they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +25,9 @@ AccuracyModel = Callable[[Walks], Floats]
 _MAXIMUM = "peak_memory_bytes"
 
 
-def learnt_accuracy(problem: Problem, archive: Archive, rng: np.random.Generator, margin: float = 0.01) -> AccuracyModel:
+def learnt_accuracy(
+    problem: Problem, archive: Archive, rng: np.random.Generator, margin: float = 0.01
+) -> AccuracyModel:
     """What the evaluated plans of a network tell of its others.
 
     Args:
@@ -72,7 +74,7 @@ class World:
         self.is_exact = bool(self._costs.exact[additive].all())
         self._known: dict[bytes, Metrics] = {}
 
-    def _counted(self, walk: list[int]) -> Floats:
+    def _counted(self, walk: Sequence[int]) -> Floats:
         metrics = self._problem.costs(walk)
         return np.array([metrics.cost(name) for name in COSTS])
 
