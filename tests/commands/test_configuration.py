@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from espalier.commands.building import build, resolved
 from espalier.agents.universal.policy import UniversalPolicy
+from espalier.commands.building import build, resolved
 from espalier.commands.catalogue import DEFAULTS, options
 from espalier.commands.schema import register_schema
 from espalier.commands.validation import check_node
