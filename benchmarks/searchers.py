@@ -41,6 +41,9 @@ from tabular import REAL_TASKS, TASKS, compose_config, known_table
 
 _CHECKPOINTS = (25, 50, 100, 200, 300)
 
+#: One is no search of few evaluations, the others need files: `benchmarks/transfer.py` compares these.
+_NOT_COMPARED = ("exhaustive", "lookup", "universal", "universal_dyna", "universal_training")
+
 #: A budget of latency as a share of the original's.
 _TIGHT = 0.36
 
@@ -206,7 +209,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--demands", default="energy,tight,accuracy")
-    parser.add_argument("--agents", default=" ".join(name for name in known_options("agent") if name != "exhaustive"))
+    default = " ".join(name for name in known_options("agent") if name not in _NOT_COMPARED)
+    parser.add_argument("--agents", default=default)
     parser.add_argument("--budget", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--json", type=Path)

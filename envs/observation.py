@@ -11,10 +11,11 @@ from ..compression.choice import KEEP
 from ..compression.plan import Plan
 from ..compression.site import Site, SiteKind
 from ..compression.space import State
-from ..evaluation.demand import BUDGETS
+from ..evaluation.demand import BUDGETS, Demand
+from ..evaluation.metrics import Metrics
 from .problem import Problem
 
-__all__ = ["COST_NAMES", "LIMIT", "SLOTS", "Observer", "SiteView"]
+__all__ = ["COST_NAMES", "LAYOUT", "LIMIT", "SLOTS", "Observer", "SiteView", "demand_features"]
 
 #: Choices of a site that an observation has room for.
 SLOTS = 64
@@ -27,6 +28,15 @@ COST_NAMES = ("latency_ms", "energy_mj", "storage_bytes")
 
 _PER_CHOICE = len(COST_NAMES) + 2
 _SITE, _RUNNING, _DEMAND, _DEVICE = 16, 6, 12, 4
+
+
+def _layout(**sizes: int) -> dict[str, slice]:
+    starts = [sum(list(sizes.values())[:i]) for i in range(len(sizes))]
+    return {name: slice(start, start + size) for (name, size), start in zip(sizes.items(), starts, strict=True)}
+
+
+#: Where each part of an observation lies.
+LAYOUT = _layout(site=_SITE, choices=SLOTS * _PER_CHOICE, running=_RUNNING, demand=_DEMAND, device=_DEVICE)
 
 Vector = NDArray[np.float32]
 
@@ -68,7 +78,9 @@ class Observer:
         self._problem = problem
         self._space = problem.space
         self._views: dict[tuple[int, State, bool], SiteView] = {}
-        self._tail = np.array([*_demand(problem), *problem.device_features], np.float32)
+        self._tail = np.array(
+            [*demand_features(problem.demand, problem.baseline), *problem.device_features], np.float32
+        )
         self._macs = max(1, sum(site.macs for site in self._space.sites if site.kind != "head"))
         self._weights = max(1, sum(site.weights for site in self._space.sites if site.kind != "head"))
 
@@ -147,9 +159,8 @@ def _slots(savings: Vector, errors: Vector, mask: NDArray[np.bool_]) -> Vector:
     return slots.flatten()
 
 
-def _demand(problem: Problem) -> list[float]:
+def demand_features(demand: Demand, baseline: Metrics) -> list[float]:
     """Weights, how tight each budget is against the original's cost, and the accuracy that may be lost."""
-    demand, baseline = problem.demand, problem.baseline
     weights = vars(demand.weights)
     total = sum(weights.values())
     tightness = [min(2.0, demand.budgets.get(name, math.inf) / baseline.cost(name)) for name in BUDGETS]

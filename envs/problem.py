@@ -169,9 +169,10 @@ class Problem:
         """
         if self._bounds is None:
             return np.ones(len(self.space.choices[position]), bool)
-        limits = np.array([self.demand.budgets.get(name, np.inf) for name in BUDGETS])
-        # Sums in another order differ in the last digits.
-        excesses = (self._bounds.after(position, walked) / limits).max(1) - 1
+        budgets = self.demand.budgets
+        columns = [BUDGETS.index(name) for name in budgets]
+        # A closed choice has infinite bounds, so it exceeds every budget.
+        excesses = (self._bounds.after(position, walked)[:, columns] / list(budgets.values())).max(1) - 1
         possible: NDArray[np.bool_] = excesses <= 1e-9  # rounding
         return possible if possible.any() else np.arange(len(excesses)) == excesses.argmin()
 

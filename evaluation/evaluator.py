@@ -1,5 +1,6 @@
 """From a plan to its metrics."""
 
+import copy
 import json
 import time
 from collections.abc import Sequence
@@ -98,6 +99,12 @@ class LocalEvaluator:
         self._realiser = Realiser(survey.graph, survey.fusion, bank)
         self._sizes = SizeCounter(task.model, bank, survey.batch_norm_pairs)
         self._costs: dict[str, Metrics] = {}
+
+    def on(self, device: HardwareModel) -> "LocalEvaluator":
+        """The same evaluator with the costs of another device; accuracies are shared."""
+        twin = copy.copy(self)
+        twin.device, twin._costs = device, {}
+        return twin
 
     def prepare(self) -> None:
         """Make the device ready for every operator that a plan can lead to."""

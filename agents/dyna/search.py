@@ -92,7 +92,7 @@ class DynaSearch(BaseSearcher):
         belief = Belief(problem, recipe.belief, rng)
         self._planner.begin(belief.tables, self._seed)
         minima = additive_minima(problem) if recipe.additive else belief.walks[:0]
-        _evaluate(problem, belief, first_walks(belief.tables, minima, recipe.start, recipe.belief.errors, rng))
+        _evaluate(problem, belief, self._first_walks(problem, belief, minima, rng))
         while True:
             belief.learn()
             kappa = recipe.kappa * float(rng.choice(_CURIOSITY))
@@ -107,6 +107,16 @@ class DynaSearch(BaseSearcher):
             if not len(walks):
                 return
             _evaluate(problem, belief, walks)
+
+    def _first_walks(
+        self,
+        problem: Problem,  # noqa: ARG002  # a subclass that knows the problem's kind knows better
+        belief: Belief,
+        minima: Walks,
+        rng: np.random.Generator,
+    ) -> Walks:
+        """What is evaluated before the surrogate is asked."""
+        return first_walks(belief.tables, minima, self._recipe.start, self._recipe.belief.errors, rng)
 
     @staticmethod
     def _facts(belief: Belief, pool: Pool) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from espalier.agents.universal.policy import UniversalPolicy
 from espalier.commands.building import build, resolved
 from espalier.commands.catalogue import DEFAULTS, options
 from espalier.commands.schema import register_schema
@@ -26,10 +27,19 @@ _OPTIONS = [(group, name) for group in DEFAULTS if group not in ("planner", "tec
 
 
 @pytest.mark.parametrize(("group", "name"), _OPTIONS, ids=[f"{group}={name}" for group, name in _OPTIONS])
-def test_every_option_composes_and_fits_what_it_builds(group: str, name: str) -> None:
+def test_every_option_composes_and_fits_what_it_builds(group: str, name: str, tmp_path: Path) -> None:
     register_schema()
     override = f"{group}={name}"
-    needed = {"table": "device.table=x", "custom": "model._target_=tests.commands.test_configuration.TwoOutputs"}
+    policy, journal = tmp_path / "policy.safetensors", tmp_path / "evaluations.jsonl"
+    UniversalPolicy.untrained().save(policy)
+    journal.touch()
+    needed = {
+        "table": "device.table=x",
+        "custom": "model._target_=tests.commands.test_configuration.TwoOutputs",
+        "lookup": f"agent.journal={journal}",
+        "universal": f"agent.policy={policy}",
+        "universal_dyna": f"agent.policy={policy}",
+    }
     extra = [needed[name]] if name in needed else []
     with initialize_config_module("espalier.conf", version_base="1.3"):
         config = compose("config", overrides=[override, "seed=1", *extra])

@@ -97,3 +97,16 @@ def test_what_cannot_be_met_is_refused_with_the_bound(small: Small) -> None:
     with pytest.raises(DemandError, match="macs=10 cannot be met: every plan of this space needs at least"):
         problem.check_feasible()
     assert problem.affordable(0, [0] * len(problem.space.sites)).sum() == 1
+
+
+def test_what_stays_open_when_nothing_is_affordable_is_an_open_choice(small: Small) -> None:
+    evaluator = small.evaluator
+    problem = Problem(small.bank, evaluator, ConstrainedReward(), Demand(macs=10.0), small.device, evaluator.bounds())
+    space = problem.space
+    rng = np.random.default_rng(3)
+    for _ in range(30):
+        walk = space.random(rng)
+        for position in range(len(space.sites)):
+            left = problem.affordable(position, walk)
+            assert left.sum() == 1
+            assert space.mask(position, walk)[left].all()

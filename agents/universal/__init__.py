@@ -1,0 +1,1 @@
+"""One policy for many demands, devices and networks, that answers without training."""
