@@ -1,14 +1,13 @@
 """Many simulated walks at once, as a vectorised environment of Stable-Baselines3."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import override
 
+from ..masked_walks import MaskedWalks, ranks
 from .codes import Walks, WalkTables
 from .simulation import Pool
 
@@ -19,7 +18,7 @@ Vector = NDArray[np.float32]
 _SUMMARIES = 3
 
 
-class SimulatedWalks(VecEnv):
+class SimulatedWalks(MaskedWalks):
     """All walks are at the same site; the last step ends all episodes and pays each its rank among them, 0 to 1.
 
     Ranks tell the best walks apart as well when all are good as when most are hopeless; values would not.
@@ -39,7 +38,6 @@ class SimulatedWalks(VecEnv):
         self._size = len(counts) + sum(counts) + _SUMMARIES
         self._n_actions = max(counts)
         self._pool: Pool | None = None
-        self.render_mode: str | None = None
         super().__init__(
             n_envs, spaces.Box(-np.inf, np.inf, (self._size,), np.float32), spaces.Discrete(self._n_actions)
         )
@@ -66,8 +64,8 @@ class SimulatedWalks(VecEnv):
         total, largest = self._errors.T
         self._observations[:, -_SUMMARIES:] = np.stack([total, np.log(total + 0.05) / 3, largest], 1)
 
+    @override
     def masks(self) -> NDArray[np.bool_]:
-        """Which choices are open, shape (walks, actions)."""
         masks = np.zeros((len(self._walks), self._n_actions), bool)
         opened = self._tables.masks(self._positions[self._step], self._walks)
         masks[:, : opened.shape[1]] = opened
@@ -116,42 +114,7 @@ class SimulatedWalks(VecEnv):
             nothing = np.zeros(self.num_envs, np.float32)
             return self._observations.copy(), nothing, np.zeros(self.num_envs, bool), [{} for _ in nothing]
         assert self._pool is not None
-        rewards = _ranks(self._pool(self._walks))
+        rewards = ranks(self._pool(self._walks))
         infos: list[dict[str, Any]] = [{"terminal_observation": last} for last in self._observations]
         first = self.reset()
         return first, rewards, np.ones(self.num_envs, bool), infos
-
-    @override
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        if method_name != "action_masks":
-            raise AttributeError(method_name)
-        return list(self.masks())
-
-    @override
-    def has_attr(self, attr_name: str) -> bool:
-        return attr_name == "action_masks"
-
-    @override
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        return [getattr(self, attr_name)] * self.num_envs
-
-    @override
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        setattr(self, attr_name, value)
-
-    @override
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        return [False] * self.num_envs
-
-    @override
-    def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        return [seed] * self.num_envs
-
-    @override
-    def close(self) -> None:
-        pass
-
-
-def _ranks(values: NDArray[np.float64]) -> Vector:
-    """Share of the values that each is above, equal ones alike."""
-    return (np.searchsorted(np.sort(values), values) / len(values)).astype(np.float32)

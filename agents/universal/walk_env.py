@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import override
 
 from ...envs.observation import LIMIT, SLOTS, Observer
 from ...evaluation.demand import Demand
+from ..masked_walks import MaskedWalks, ranks
 from .demands import DemandRecipe
 from .walk_batch import Vector, WalkBatch
 from .world import World
@@ -29,7 +29,7 @@ class _Group:
     batch: WalkBatch
 
 
-class ManyWorlds(VecEnv):
+class ManyWorlds(MaskedWalks):
     """Groups of walks; a group draws a world and a demand, walks it, and draws anew.
 
     A walk is paid at its end with its rank within its group, 0 to 1: rewards of different demands have no common
@@ -50,7 +50,6 @@ class ManyWorlds(VecEnv):
         self._recipe = demands
         self._walks = walks
         self._rng = rng
-        self.render_mode: str | None = None
         super().__init__(groups * walks, OBSERVATIONS, ACTIONS)
         self._groups = [self._drawn() for _ in range(groups)]
 
@@ -79,43 +78,13 @@ class ManyWorlds(VecEnv):
         for i, group in enumerate(self._groups):
             group.batch.choose(self._actions[i])
             if group.batch.is_over:
-                rewards[i], dones[i] = _ranks(group.world.rewards(group.batch.walks, group.demand)), True
+                rewards[i], dones[i] = ranks(group.world.rewards(group.batch.walks, group.demand)), True
                 for row, last in enumerate(group.batch.observations()):
                     infos[i * self._walks + row] = {"terminal_observation": last}
                 self._groups[i] = self._drawn()
         return self._observed(), rewards.reshape(-1), dones.reshape(-1), infos
 
     @override
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        if method_name != "action_masks":
-            raise AttributeError(method_name)
-        return list(np.concatenate([group.batch.masks() for group in self._groups]))
-
-    @override
-    def has_attr(self, attr_name: str) -> bool:
-        return attr_name == "action_masks"
-
-    @override
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        return [getattr(self, attr_name)] * self.num_envs
-
-    @override
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        setattr(self, attr_name, value)
-
-    @override
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        return [False] * self.num_envs
-
-    @override
-    def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        return [seed] * self.num_envs
-
-    @override
-    def close(self) -> None:
-        pass
-
-
-def _ranks(values: NDArray[np.float64]) -> Vector:
-    """Share of the values that each is above, equal ones alike."""
-    return (np.searchsorted(np.sort(values), values) / len(values)).astype(np.float32)
+    def masks(self) -> NDArray[np.bool_]:
+        masks: NDArray[np.bool_] = np.concatenate([group.batch.masks() for group in self._groups])
+        return masks
