@@ -14,7 +14,7 @@ from ..importance import CRITERIA
 from ..layers import build_module, describe_module
 from ..site import Site
 from ..technique import ChannelTechnique
-from .ranks import aligned
+from .ranks import aligned, distinct
 
 __all__ = ["ChannelPruning"]
 
@@ -51,12 +51,12 @@ class ChannelPruning(ChannelTechnique):
     def choices(self, site: Site) -> Sequence[Choice]:
         if not site.prunable:
             return ()
-        choices: dict[int, Choice] = {}
-        for share in self._kept:
-            choice = Choice.of(self.name, kept=share)
-            if self.kept_channels(site, choice) < site.out_channels:
-                choices.setdefault(self.kept_channels(site, choice), choice)
-        return tuple(choices.values())
+
+        def saves(width: int) -> bool:
+            return width < site.out_channels
+
+        offered = (Choice.of(self.name, kept=value) for value in self._kept)
+        return distinct(offered, lambda choice: self.kept_channels(site, choice), saves)
 
     @override
     def kept_channels(self, site: Site, choice: Choice) -> int:

@@ -12,7 +12,7 @@ from ..fitting import least_squares
 from ..layers import FireConv2d
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
-from .ranks import aligned
+from .ranks import aligned, distinct
 from .tucker2 import channel_directions, channel_features
 
 __all__ = ["Fire"]
@@ -43,13 +43,12 @@ class Fire(Technique):
     def choices(self, site: Site) -> Sequence[Choice]:
         if not self._fits(site):
             return ()
-        choices: dict[int, Choice] = {}
-        for squeeze in self._squeezes:
-            choice = Choice.of(self.name, squeeze=squeeze)
-            width = self._squeezed(site, choice)
-            if self._weights(site, width) < site.weights and self._macs(site, width) < site.macs:
-                choices.setdefault(width, choice)
-        return tuple(choices.values())
+
+        def saves(width: int) -> bool:
+            return self._weights(site, width) < site.weights and self._macs(site, width) < site.macs
+
+        offered = (Choice.of(self.name, squeeze=value) for value in self._squeezes)
+        return distinct(offered, lambda choice: self._squeezed(site, choice), saves)
 
     def _fits(self, site: Site) -> bool:
         """The 1x1 kernels must see the middle of the patches that the full kernels see."""

@@ -13,7 +13,7 @@ from ..fitting import output_basis, shrunk_covariance, solve_right
 from ..layers import ConvGeometry
 from ..site import Site
 from ..technique import Technique, weight_matrix
-from .ranks import aligned
+from .ranks import aligned, distinct
 
 __all__ = ["MlpConv"]
 
@@ -49,14 +49,12 @@ class MlpConv(Technique):
     def choices(self, site: Site) -> Sequence[Choice]:
         if site.geometry is None or site.groups != 1 or max(site.geometry.kernel) < 2:
             return ()
-        choices: dict[int, Choice] = {}
-        for share in self._middles:
-            choice = Choice.of(self.name, middle=share)
-            middle = self.middle(site, choice)
-            weights = middle * (site.weights // site.out_channels + middle + site.out_channels)
-            if weights < site.weights:
-                choices.setdefault(middle, choice)
-        return tuple(choices.values())
+
+        def saves(middle: int) -> bool:
+            return middle * (site.weights // site.out_channels + middle + site.out_channels) < site.weights
+
+        offered = (Choice.of(self.name, middle=value) for value in self._middles)
+        return distinct(offered, lambda choice: self.middle(site, choice), saves)
 
     def middle(self, site: Site, choice: Choice) -> int:
         """Channels of the two hidden layers."""

@@ -12,7 +12,7 @@ from ..fitting import output_basis
 from ..layers import build_module, describe_module
 from ..site import Site
 from ..technique import Technique
-from .ranks import aligned
+from .ranks import aligned, distinct
 
 __all__ = ["RecurrentSvd"]
 
@@ -38,13 +38,12 @@ class RecurrentSvd(Technique):
     def choices(self, site: Site) -> Sequence[Choice]:
         if site.kind != "recurrent" or site.cells != 1:
             return ()
-        choices: dict[int, Choice] = {}
-        for speedup in self._speedups:
-            choice = Choice.of(self.name, speedup=speedup)
-            rank, rows = self.rank(site, choice), self._rows(site)
-            if rank * (site.in_channels + rows) < site.in_channels * rows:
-                choices.setdefault(rank, choice)
-        return tuple(choices.values())
+
+        def saves(rank: int) -> bool:
+            return rank * (site.in_channels + self._rows(site)) < site.in_channels * self._rows(site)
+
+        offered = (Choice.of(self.name, speedup=value) for value in self._speedups)
+        return distinct(offered, lambda choice: self.rank(site, choice), saves)
 
     @staticmethod
     def _rows(site: Site) -> int:

@@ -15,7 +15,7 @@ from ..fitting import output_basis, solve_right
 from ..layers import SparseCodec, StoredLayer
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
-from .ranks import aligned
+from .ranks import aligned, distinct
 
 __all__ = ["SparseCoding"]
 
@@ -47,14 +47,13 @@ class SparseCoding(Technique):
     def choices(self, site: Site) -> Sequence[Choice]:
         if site.kind != "linear":
             return ()
-        choices: dict[int, Choice] = {}
-        for share in self._atoms:
-            choice = Choice.of(self.name, atoms=share)
-            atoms = self.atoms(site, choice)
+
+        def saves(atoms: int) -> bool:
             stored = atoms * site.in_channels + site.out_channels * (self.active(atoms) + atoms / 32)
-            if atoms < site.in_channels and stored < site.weights:
-                choices.setdefault(atoms, choice)
-        return tuple(choices.values())
+            return atoms < site.in_channels and stored < site.weights
+
+        offered = (Choice.of(self.name, atoms=value) for value in self._atoms)
+        return distinct(offered, lambda choice: self.atoms(site, choice), saves)
 
     def atoms(self, site: Site, choice: Choice) -> int:
         """Size of the dictionary."""

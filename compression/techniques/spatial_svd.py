@@ -12,7 +12,7 @@ from ..fitting import least_squares, whitened_basis
 from ..layers import ConvGeometry
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
-from .ranks import aligned
+from .ranks import aligned, distinct
 
 __all__ = ["SpatialSvd"]
 
@@ -38,13 +38,12 @@ class SpatialSvd(Technique):
     def choices(self, site: Site) -> Sequence[Choice]:
         if site.geometry is None or site.groups != 1 or min(site.geometry.kernel) < 2:
             return ()
-        choices: dict[int, Choice] = {}
-        for speedup in self._speedups:
-            choice = Choice.of(self.name, speedup=speedup)
-            rank = self.rank(site, choice)
-            if rank * self._macs_per_rank(site) < site.macs and rank * self._weights_per_rank(site) < site.weights:
-                choices.setdefault(rank, choice)
-        return tuple(choices.values())
+
+        def saves(rank: int) -> bool:
+            return rank * self._macs_per_rank(site) < site.macs and rank * self._weights_per_rank(site) < site.weights
+
+        offered = (Choice.of(self.name, speedup=value) for value in self._speedups)
+        return distinct(offered, lambda choice: self.rank(site, choice), saves)
 
     def rank(self, site: Site, choice: Choice) -> int:
         """Channels between the two convolutions."""

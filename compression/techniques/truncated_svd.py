@@ -12,7 +12,7 @@ from ..fitting import output_basis
 from ..layers import ConvGeometry
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
-from .ranks import aligned
+from .ranks import aligned, distinct
 
 __all__ = ["TruncatedSvd"]
 
@@ -39,13 +39,12 @@ class TruncatedSvd(Technique):
         is_pointwise = site.geometry is not None and site.geometry.kernel == (1, 1) and site.groups == 1
         if site.kind != "linear" and not is_pointwise:
             return ()
-        choices: dict[int, Choice] = {}
-        for speedup in self._speedups:
-            choice = Choice.of(self.name, speedup=speedup)
-            rank = self.rank(site, choice)
-            if rank * (site.in_channels + site.out_channels) < site.weights:
-                choices.setdefault(rank, choice)
-        return tuple(choices.values())
+
+        def saves(rank: int) -> bool:
+            return rank * (site.in_channels + site.out_channels) < site.weights
+
+        offered = (Choice.of(self.name, speedup=value) for value in self._speedups)
+        return distinct(offered, lambda choice: self.rank(site, choice), saves)
 
     def rank(self, site: Site, choice: Choice) -> int:
         """Width of the layer between."""

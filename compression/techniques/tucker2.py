@@ -12,7 +12,7 @@ from ..fitting import least_squares, output_basis, whitened_basis
 from ..layers import ConvGeometry
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
-from .ranks import aligned
+from .ranks import aligned, distinct
 
 __all__ = ["Tucker2", "channel_directions", "channel_features"]
 
@@ -38,13 +38,12 @@ class Tucker2(Technique):
     def choices(self, site: Site) -> Sequence[Choice]:
         if site.geometry is None or site.groups != 1 or max(site.geometry.kernel) < 2:
             return ()
-        choices: dict[tuple[int, int], Choice] = {}
-        for speedup in self._speedups:
-            choice = Choice.of(self.name, speedup=speedup)
-            ranks = self.ranks(site, choice)
-            if _macs(site, *ranks) < site.macs and _weights(site, *ranks) < site.weights:
-                choices.setdefault(ranks, choice)
-        return tuple(choices.values())
+
+        def saves(ranks: tuple[int, int]) -> bool:
+            return _macs(site, *ranks) < site.macs and _weights(site, *ranks) < site.weights
+
+        offered = (Choice.of(self.name, speedup=value) for value in self._speedups)
+        return distinct(offered, lambda choice: self.ranks(site, choice), saves)
 
     def ranks(self, site: Site, choice: Choice) -> tuple[int, int]:
         """Channels after the first and after the second convolution: the same share of inputs and outputs."""
