@@ -19,6 +19,7 @@ from .choice import KEEP, Choice
 from .importance import Consumer, channel_order, taylor_scores
 from .layers import OverSignals, as_image_layer, layer_specs
 from .narrowing import input_indices, narrowed_layer, weight_columns
+from .sensitivity import Sensitivity, sensitivities
 from .site import Site
 from .space import Narrowing, SearchSpace, State
 from .technique import settings, weight_matrix
@@ -26,8 +27,11 @@ from .variant import Variant
 
 __all__ = ["build_bank"]
 
-BANK_VERSION = 2
+BANK_VERSION = 3
 _BATCH_SIZE = 32
+
+#: Inputs that errors are measured on.
+_EXAMPLES = 16
 
 
 def build_bank(
@@ -58,7 +62,7 @@ class _Builder:
         self._fingerprint = fingerprint
         self._folder = folder
         self._orders: dict[tuple[str, str], Tensor] = {}
-        self._losses: dict[tuple[str, Narrowing], float] = {}
+        self._changes: dict[tuple[str, Narrowing], float] = {}
 
     def build(self) -> Bank:
         variants: dict[VariantKey, Variant] = {}
@@ -98,6 +102,10 @@ class _Builder:
         batches = torch.split(self._inputs, _BATCH_SIZE)
         with step("measuring sensitivities", len(batches)) as advance:
             return taylor_scores(self._model, tuple(self._space.groups), batches, advance)
+
+    @cached_property
+    def _sensitivities(self) -> dict[str, Sensitivity]:
+        return sensitivities(self._model, self._space.sites, self._inputs[:_EXAMPLES])
 
     def _order(self, name: str, criterion: str) -> Tensor:
         """The output channels of a narrowing site, the most important first."""
@@ -201,29 +209,38 @@ class _Builder:
     def _error(
         self, module: nn.Module, layer: nn.Module, site: Site, choice: Choice, calibration: Calibration
     ) -> float:
-        """Relative error on the examples; of a narrowing choice, that of the channels left and what consumers lose."""
+        """What the choice alone does to the network's outputs; of a narrowing one, what consumers lose counts, too."""
         if choice == KEEP:
             return 0.0
         assert calibration.examples is not None
-        if site.kind == "block":
-            return _block_error(calibration)
         expected = _outputs(layer, calibration.examples) if site.is_layer else calibration.example_outputs
         assert expected is not None
+        outputs = _outputs(module, calibration.examples)
+        sensitivity = self._sensitivities[site.name]
         narrowing = self._space.narrowing(site.name, choice)
-        if narrowing is not None:
-            axis = -1 if site.kind in ("linear", "recurrent") else 1
-            expected = expected.index_select(axis, self._kept_channels(site.name, narrowing))
-        centred = expected - expected.mean(0)
-        own = float((_outputs(module, calibration.examples) - expected).norm() / centred.norm().clamp_min(1e-12))
-        return own if narrowing is None else math.hypot(own, self._consumers_loss(site.name, narrowing))
+        if narrowing is None:
+            return sensitivity.change(outputs - expected)
+        kept = self._kept_channels(site.name, narrowing)
+        own = sensitivity.change(outputs - expected.index_select(sensitivity.channel_axis, kept), kept)
+        return math.hypot(own, self._consumers_change(site.name, narrowing))
 
-    def _consumers_loss(self, name: str, narrowing: Narrowing) -> float:
-        """Root of the mean share of output energy that the consumers lose by reading fewer channels."""
-        if (name, narrowing) not in self._losses:
-            kept = self._kept_channels(name, narrowing)
-            shares = [consumer.loss(kept) for consumer in self._consumers(name)]
-            self._losses[name, narrowing] = float((sum(shares) / len(shares)) ** 0.5)
-        return self._losses[name, narrowing]
+    def _consumers_change(self, name: str, narrowing: Narrowing) -> float:
+        """What it does to the network's outputs that the consumers read fewer channels, as if each did so alone."""
+        if (name, narrowing) not in self._changes:
+            changes = (self._consumer_change(reader, name, narrowing) for reader in self._space.groups[name].consumers)
+            self._changes[name, narrowing] = math.hypot(*changes)
+        return self._changes[name, narrowing]
+
+    def _consumer_change(self, reader: str, name: str, narrowing: Narrowing) -> float:
+        site = self._space.sites[self._space.positions[reader]]
+        untouched: State = (None,) * len(self._space.producers[reader])
+        narrowed = tuple(narrowing if producer == name else None for producer in self._space.producers[reader])
+        before, after = (
+            _outputs(layer, calibration.examples)
+            for layer, _, calibration in (self._narrowed(site, state) for state in (untouched, narrowed))
+            if calibration.examples is not None
+        )
+        return self._sensitivities[reader].change(after - before)
 
     def _path(self, site: Site) -> Path | None:
         if self._folder is None:
@@ -277,11 +294,3 @@ def _outputs(layer: nn.Module, inputs: Tensor) -> Tensor:
     """What a layer gives, of a recurrent one without its last state."""
     outputs: Tensor | tuple[Tensor, object] = layer(inputs)
     return outputs if isinstance(outputs, Tensor) else outputs[0]
-
-
-def _block_error(calibration: Calibration) -> float:
-    """What the branch's variance is of the sum's, if branch and shortcut were independent: its root."""
-    assert calibration.examples is not None
-    assert calibration.example_outputs is not None
-    shortcut, branch = (float(t.var(0).mean()) for t in (calibration.examples, calibration.example_outputs))
-    return math.sqrt(branch / max(branch + shortcut, 1e-12))
