@@ -19,7 +19,7 @@ _ROUNDS = 3
 class AdditiveModel:
     """Minimises sum error^p + price * cost over the sites.
 
-    The error of a site is its variant's output error, which the bank knows for nothing; the cost is the demand's
+    The error of a site is its variant's, which the bank knows for nothing; the cost is the demand's
     weighted share of the original's that the choice adds or saves, in the state that earlier choices leave the site in.
     Each pair is looked up once.
 

@@ -13,6 +13,9 @@ __all__ = ["PriorRecipe", "propose_elites"]
 
 _NOISE_VARIANCE = 0.02
 
+#: Powers of the errors that additive plans are made with; the first one is also what the surrogate adds up.
+_EXPONENTS = (1.5, 2.0)
+
 
 @dataclass(frozen=True)
 class PriorRecipe:
@@ -36,8 +39,8 @@ class PriorRecipe:
 def propose_elites(problem: Problem, recipe: PriorRecipe, rng: np.random.Generator) -> list[Walk]:
     """Evaluate a few plans, predict the accuracy of others from their layers' errors, and find the best by evolution.
 
-    Costs are exact; the accuracy is predicted by ridge regression of its logit on the sum, the logarithm of the sum
-    and the largest of the errors.
+    Costs are exact; the accuracy is predicted by ridge regression of its logit on the sum of the errors to the
+    power 1.5, its logarithm and the largest error.
 
     Args:
         problem: The problem, whose search has begun.
@@ -68,7 +71,7 @@ def _additive_minima(problem: Problem, recipe: PriorRecipe) -> list[Walk]:
     """Plans on the path of the additive model, from dear errors to dear costs."""
     model = AdditiveModel(problem)
     prices = np.geomspace(0.01, 10, recipe.prices)
-    return list(dict.fromkeys(model.minimum(float(price), exponent) for exponent in (1.0, 2.0) for price in prices))
+    return list(dict.fromkeys(model.minimum(float(price), exponent) for exponent in _EXPONENTS for price in prices))
 
 
 def _spread(problem: Problem, recipe: PriorRecipe, rng: np.random.Generator) -> list[Walk]:
@@ -99,7 +102,8 @@ class _Surrogate:
 
     def _features(self, walk: Walk) -> list[float]:
         errors = self._problem.errors(walk)
-        return [np.log(sum(errors) + 0.05), sum(errors), max(errors)]
+        total = sum(error ** _EXPONENTS[0] for error in errors)
+        return [np.log(total + 0.01), total, max(errors)]
 
     def _design(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         standard = (features - self._mean) / self._scale

@@ -39,7 +39,7 @@ class Bank:
         return self.variants.get((site.name, self.space.state(site, plan), plan[site.name]))
 
     def error(self, site: Site, state: State, choice: Choice) -> float:
-        """Relative output error of a choice; 0 for keep."""
+        """How far a choice alone moves the network's outputs (see `Variant.error`); 0 for keep."""
         variant = self.variants.get((site.name, state, choice))
         return variant.error if variant else 0.0
 

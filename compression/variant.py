@@ -19,7 +19,8 @@ class Variant:
     Attributes:
         module: What takes the place of the site's layer (of a head, of its last linear layer).
         specs: The operators that an engine executes for it.
-        error: Relative error of the site's outputs against the original's, 0 for a perfect fit.
+        error: How far it alone moves the network's outputs, relative to them and to first order (see `sensitivity`); 0
+            for a perfect fit.
     """
 
     module: nn.Module

@@ -47,7 +47,7 @@ class SiteView:
     Attributes:
         vector: The site's part of the observation.
         savings: Share of the original's cost that each choice saves, shape (choices, len(COST_NAMES)).
-        errors: Relative output error of each choice, shape (choices,).
+        errors: Error of each choice (see `Variant.error`), shape (choices,).
         mask: Which choices are open, shape (choices,).
     """
 

@@ -181,7 +181,7 @@ class Problem:
         return self.evaluator.costs(self.space.plan(indices))
 
     def errors(self, indices: Sequence[int]) -> list[float]:
-        """Relative output error of the choice at each site of a walk, 0 for keep."""
+        """Error of the choice at each site of a walk (see `Variant.error`), 0 for keep."""
         plan = self.space.plan(indices)
         return [self.bank.error(site, self.space.state(site, plan), plan[site.name]) for site in self.space.sites]
 

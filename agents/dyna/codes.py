@@ -24,7 +24,7 @@ class _SiteTable:
         classes: Per producer, choice index -> what it is to this site: 0 where it takes no channel away.
         strides: Per producer, what a step of its class adds to the number of the state.
         masks: Which choices are open, shape (states, choices).
-        errors: Relative output error, shape (states, choices).
+        errors: How far each choice alone moves the network's outputs, shape (states, choices).
     """
 
     producers: tuple[int, ...]
@@ -95,7 +95,7 @@ class WalkTables:
         return walks
 
     def site_errors(self, position: int, walks: Walks) -> NDArray[np.float64]:
-        """Relative output error of every choice of a site after the choices before it, shape (walks, choices)."""
+        """Error of every choice of a site after the choices before it (see `Variant.error`), shape (walks, choices)."""
         site = self._sites[position]
         errors = site.errors[site.states(walks)]
         swallowed = self._swallowed(position, walks)
@@ -104,7 +104,7 @@ class WalkTables:
         return errors
 
     def errors(self, walks: Walks) -> NDArray[np.float64]:
-        """Relative output error at each site of canonical walks, shape (walks, sites).
+        """Error at each site of canonical walks (see `Variant.error`), shape (walks, sites).
 
         Where a head or block is replaced, the layers inside it count nothing: its own error stands for them.
         """

@@ -14,7 +14,7 @@ _DRAWN = 20
 
 #: Prices of a path of additive minima, from dear errors to dear costs, and powers of the errors.
 _PRICES = np.geomspace(0.01, 10, 12)
-_EXPONENTS = (1.0, 2.0)
+_EXPONENTS = (1.5, 2.0)
 
 
 def additive_minima(problem: Problem) -> Walks:

@@ -18,6 +18,9 @@ _EDGE = 2e-3
 #: Errors below this change nothing that could be seen.
 _SMALLEST_ERROR = 0.02
 
+#: Power of the errors that adds up over the sites.
+_EXPONENT = 1.5
+
 #: The prior variance of the constant, in squared logits: as good as unknown.
 _CONSTANT_VARIANCE = 25.0
 
@@ -37,8 +40,8 @@ class Scales:
 
     Attributes:
         choices: Each choice at each site by itself.
-        errors: Each site's output error, with a slope per site.
-        summaries: Sum, logarithm of the sum and logarithm of the largest of the errors.
+        errors: Each site's error, with a slope per site.
+        summaries: Sum of the errors to the power 1.5, its logarithm, and the logarithm of the largest error.
         interactions: What is shared only with plans that differ at few sites.
         noise: What nothing explains.
     """
@@ -51,7 +54,7 @@ class Scales:
 
 
 class FeatureMap:
-    """Walks as vectors: choices one-hot, the root of each site's error, and summaries of the errors.
+    """Walks as vectors: choices one-hot, each site's error, and summaries of the errors.
 
     Args:
         tables: Of the space.
@@ -67,23 +70,22 @@ class FeatureMap:
         self._mean, self._spread = drawn.mean(0), drawn.std(0) + 1e-9
 
     def __call__(self, walks: Walks) -> tuple[Floats, Floats, Floats]:
-        """One-hot choices, root errors, standardised summaries, each with a row per canonical walk."""
+        """One-hot choices, errors, standardised summaries, each with a row per canonical walk."""
         positions = self._tables.open_positions
         hot = [walks[:, [p]] == np.arange(self._tables.counts[p]) for p in positions]
         errors = self._tables.errors(walks) * self._has_errors
-        roots = np.sqrt(errors[:, positions])
-        return np.concatenate(hot, 1).astype(float), roots, self._summaries(errors)
+        return np.concatenate(hot, 1).astype(float), errors[:, positions], self._summaries(errors)
 
     def _summaries(self, errors: Floats) -> Floats:
-        total, largest = errors.sum(1), errors.max(1)
-        columns = (total, np.log(total + _SMALLEST_ERROR), np.log(largest + _SMALLEST_ERROR))
+        total, largest = (errors**_EXPONENT).sum(1), errors.max(1)
+        columns = (total, np.log(total + _SMALLEST_ERROR**_EXPONENT), np.log(largest + _SMALLEST_ERROR))
         return (np.stack(columns, 1) - self._mean) / self._spread
 
 
 class AccuracySurrogate:
     """A Gaussian process whose kernel is that of Bayesian ridge regression, and a part for interactions.
 
-    y = b + w1 . onehot + w2 . root errors + w3 . summaries + g(plan) + noise, where y is the logit of the accuracy,
+    y = b + w1 . onehot + w2 . errors + w3 . summaries + g(plan) + noise, where y is the logit of the accuracy,
     each w is normal with a variance of its own, and g has the covariance exp(-d / reach) between plans that differ at d
     sites. The variances maximise the marginal likelihood (Rasmussen and Williams 2006, eq. 5.8), one after the other on
     a grid of factors.
