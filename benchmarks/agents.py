@@ -15,22 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from composing import compose_config
 from espalier.agents.searcher import Searcher
-from espalier.commands.building import build, resolved
+from espalier.commands.building import build
 from espalier.commands.catalogue import options as known_options
-from espalier.commands.schema import register_schema
 from espalier.commands.search import prepare
 from espalier.envs.problem import Problem
 from espalier.hw_models.machine import cpu_model
-from hydra import compose, initialize_config_module
 
 _CHECKPOINTS = (25, 50, 100, 200, 400)
-
-
-def compose_config(overrides: list[str]) -> dict[str, Any]:
-    """A composed configuration as plain values."""
-    with initialize_config_module("espalier.conf", version_base="1.3"):
-        return resolved(compose("config", overrides=["tracker=none", *overrides]))
 
 
 def run(problem: Problem, agent: Searcher, budget: int, checkpoints: list[int]) -> dict[str, Any]:
@@ -60,7 +53,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
-    register_schema()
     overrides = [f"task={options.task}", *options.overrides]
     problem = prepare(compose_config(overrides)).problem
     checkpoints = [count for count in _CHECKPOINTS if count < options.budget] + [options.budget]

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from espalier.commands.building import resolved
-from espalier.commands.schema import register_schema
+from composing import compose_config
 from espalier.commands.search import Prepared, prepare
 from espalier.compression.assembly import assemble
 from espalier.compression.bank_builder import build_bank
@@ -28,15 +27,11 @@ from espalier.evaluation.evaluator import LocalEvaluator
 from espalier.hw_models.machine import cpu_model, usable_cpus
 from espalier.tasks.accuracy import accuracy
 from espalier.tasks.models.resnet import CifarResNet
-from hydra import compose, initialize_config_module
 
 
 def digits() -> Prepared:
     """The default task on a device that needs no profile."""
-    register_schema()
-    with initialize_config_module("espalier.conf", version_base="1.3"):
-        config = compose("config", overrides=["device=raspberrypi4", "tracker=none"])
-    return prepare(resolved(config))
+    return prepare(compose_config(["device=raspberrypi4"]))
 
 
 def steps_per_second(problem: Problem, seconds: float) -> float:

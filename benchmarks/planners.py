@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from composing import compose_config
 from espalier.agents.dyna.belief import Belief, BeliefRecipe
 from espalier.agents.dyna.planners import EvolutionPlanner, Planner
 from espalier.agents.dyna.search import DynaSearch
@@ -23,7 +24,6 @@ from espalier.commands.building import build
 from espalier.commands.catalogue import options as known_options
 from espalier.commands.search import prepare
 from espalier.envs.problem import Problem
-from tabular import compose_config
 
 
 def learnt(problem: Problem, evaluations: int) -> Belief:

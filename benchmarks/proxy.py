@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from composing import compose_config
 from espalier.agents.searcher import Searcher
-from espalier.commands.building import build, resolved
-from espalier.commands.schema import register_schema
+from espalier.commands.building import build
 from espalier.commands.search import Prepared, prepare
 from espalier.evaluation.archive import Evaluation
 from espalier.finish.recipe import FinishRecipe
@@ -28,19 +28,12 @@ from espalier.finish.refitting import refitted_candidates
 from espalier.graph.layers import executable
 from espalier.tasks.accuracy import accuracy
 from espalier.tasks.distillation import distil
-from hydra import compose, initialize_config_module
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 _GROUPS = 5
 
 Floats = NDArray[np.float64]
-
-
-def compose_config(overrides: list[str]) -> dict[str, Any]:
-    """A composed configuration as plain values."""
-    with initialize_config_module("espalier.conf", version_base="1.3"):
-        return resolved(compose("config", overrides=["tracker=none", *overrides]))
 
 
 def spread(evaluations: list[Evaluation], floor: float, count: int) -> list[Evaluation]:
@@ -130,7 +123,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
-    register_schema()
     rows = []
     for task in options.tasks.split(","):
         rows.append(run(task, options))

@@ -12,15 +12,13 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from espalier.commands.building import resolved
-from espalier.commands.schema import register_schema
+from composing import compose_config
 from espalier.commands.search import Prepared, prepare
 from espalier.compression.assembly import assemble, fold_batch_norms
 from espalier.compression.plan import Plan
 from espalier.compression.refit import refit
 from espalier.evaluation.recalibration import RelativeRecalibration
 from espalier.tasks.accuracy import accuracy
-from hydra import compose, initialize_config_module
 
 
 def compare(prepared: Prepared, plan: Plan, recalibration: RelativeRecalibration, images: int) -> dict[str, float]:
@@ -47,10 +45,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
-    register_schema()
-    fixed = ["task=cifar10_resnet20", "device=raspberrypi4", "tracker=none", "~space.techniques.int8"]
-    with initialize_config_module("espalier.conf", version_base="1.3"):
-        prepared = prepare(resolved(compose("config", overrides=[*fixed, *options.overrides])))
+    fixed = ["task=cifar10_resnet20", "device=raspberrypi4", "~space.techniques.int8"]
+    prepared = prepare(compose_config([*fixed, *options.overrides]))
     space, rng = prepared.problem.space, np.random.default_rng(0)
     recalibration = RelativeRecalibration(prepared.task.model, prepared.task.calibrate.inputs(slice(0, 128)))
     rows = []

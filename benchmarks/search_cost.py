@@ -12,15 +12,13 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
+from composing import compose_config
 from espalier.agents.searcher import Searcher
-from espalier.commands.building import build, build_device, build_task, build_techniques, resolved
-from espalier.commands.schema import register_schema
+from espalier.commands.building import build, build_device, build_task, build_techniques
 from espalier.commands.search import prepare
 from espalier.hw_models.machine import cpu_model
-from hydra import compose, initialize_config_module
 
 
 def main() -> None:
@@ -33,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
         os.environ["ESPALIER_CACHE"] = cache
-        seconds = measure([f"task={options.task}", "tracker=none", *options.overrides], options.budget)
+        seconds = measure([f"task={options.task}", *options.overrides], options.budget)
     for name, value in seconds.items():
         print(f"{name:40} {value:8.1f}")
     if options.json:
@@ -43,9 +41,7 @@ def main() -> None:
 
 def measure(overrides: list[str], budget: int) -> dict[str, float]:
     """Seconds of each part, and their sum."""
-    register_schema()
-    with initialize_config_module("espalier.conf", version_base="1.3"):
-        config: dict[str, Any] = resolved(compose("config", overrides=overrides))
+    config = compose_config(overrides)
     started = time.perf_counter()
     build_techniques(config)
     build_device(config)

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from composing import compose_config
 from espalier.agents.dyna.front import hypervolume
 from espalier.commands.building import build, build_device
 from espalier.commands.catalogue import options as known_options
@@ -37,7 +38,7 @@ from espalier.hw_models.machine import cpu_model
 from espalier.testing.tabular import TabularEvaluator
 from numpy.typing import NDArray
 from plots import draw
-from tabular import REAL_TASKS, TASKS, compose_config, known_table
+from tabular import REAL_TASKS, TASKS, known_table
 
 _CHECKPOINTS = (25, 50, 100, 200, 300)
 

@@ -11,12 +11,11 @@ it and kept in the cache folder.
 import argparse
 from typing import Any
 
-from espalier.commands.building import build, build_device, resolved
-from espalier.commands.schema import register_schema
+from composing import compose_config
+from espalier.commands.building import build, build_device
 from espalier.commands.search import Prepared, prepare
 from espalier.files import cache_folder, content_hash
 from espalier.testing.tabular import Table, build_table
-from hydra import compose, initialize_config_module
 
 #: A small microcontroller-class device without the start-up cost of operators that would drown networks so small.
 _DEVICE = ["device=raspberrypi4", "device.gflops=2", "device.bandwidth_gbps=1", "device.overhead_us=0.2"]
@@ -73,13 +72,6 @@ REAL_TASKS: dict[str, list[str]] = {
     "cifar10": ["task=cifar10_resnet20", *_DEVICE],
     "spoken_digits": ["task=spoken_digits_gru", *_DEVICE],
 }
-
-
-def compose_config(overrides: list[str]) -> dict[str, Any]:
-    """A composed configuration as plain values."""
-    register_schema()
-    with initialize_config_module("espalier.conf", version_base="1.3"):
-        return resolved(compose("config", overrides=["tracker=none", *overrides]))
 
 
 def known_table(name: str) -> tuple[Prepared, Table]:

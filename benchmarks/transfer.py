@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from composing import compose_config
 from espalier.agents.dyna.codes import WalkTables
 from espalier.agents.dyna.start import first_walks
 from espalier.agents.universal.demands import DemandRecipe
@@ -43,7 +44,7 @@ from espalier.hw_models.machine import cpu_model
 from espalier.hw_models.roofline import Roofline
 from numpy.typing import NDArray
 from searchers import interval
-from tabular import TASKS, compose_config
+from tabular import TASKS
 
 #: Family -> the networks that are learnt from, the first of them tested on, and the unseen one.
 FAMILIES: dict[str, tuple[list[str], str]] = {
