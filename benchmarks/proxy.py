@@ -7,7 +7,7 @@ A search fills an archive; plans spread over its accuracies (without what is hop
 refitted and fine-tuned like a winner, and judged on the test split, which no search sees. Printed are Spearman's rank
 correlations with the searched accuracy: over all of them, and within groups of nearly equal cost (plans sorted by
 multiply-accumulates and divided into five groups; the mean over the groups, weighted by size), each with a 95 %
-bootstrap interval; the same for the accuracy after the refit and for the negative sum of the layers' errors.
+bootstrap interval; the same for the accuracy after the refit and for the negative sum of the choices' errors.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from composing import compose_config
 from espalier.agents.searcher import Searcher
 from espalier.commands.building import build
 from espalier.commands.search import Prepared, prepare
+from espalier.envs.problem import Problem
 from espalier.evaluation.archive import Evaluation
 from espalier.finish.recipe import FinishRecipe
 from espalier.finish.refitting import refitted_candidates
@@ -84,6 +85,10 @@ def _spearman(first: Floats, second: Floats) -> float:
     return float(spearmanr(first, second).statistic)
 
 
+def _summed_error(problem: Problem, evaluation: Evaluation) -> float:
+    return float(sum(error**1.5 for error in problem.errors(problem.space.indices(evaluation.plan))))
+
+
 def run(task: str, options: argparse.Namespace) -> dict[str, Any]:
     """One task."""
     config = compose_config([f"task={task}", "agent=dyna", *options.overrides])
@@ -99,7 +104,7 @@ def run(task: str, options: argparse.Namespace) -> dict[str, Any]:
     proxies = {
         "searched accuracy": np.array([e.metrics.accuracy for e in chosen]),
         "refitted accuracy": np.array([refitted for refitted, _ in ends]),
-        "- sum of errors": np.array([-sum(problem.errors(problem.space.indices(e.plan))) for e in chosen]),
+        "- sum of errors^1.5": np.array([-_summed_error(problem, e) for e in chosen]),
         "multiply-accumulates": macs,
     }
     table = {name: correlations(values, reached, macs) for name, values in proxies.items()}
