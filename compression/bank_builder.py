@@ -16,12 +16,13 @@ from ..progress import Advance, step
 from .bank import Bank, VariantKey
 from .calibration import Calibration, calibrate
 from .choice import KEEP, Choice
-from .importance import Consumer, channel_order, taylor_scores
+from .importance import taylor_scores
 from .layers import OverSignals, as_image_layer, layer_specs
-from .narrowing import input_indices, narrowed_layer, weight_columns
+from .narrowing import input_indices, narrowed_layer, weight_columns, with_output_channels
+from .ranking import ChannelRanking, placement_sites
 from .site import Site
 from .space import Narrowing, SearchSpace, State
-from .technique import settings, weight_matrix
+from .technique import settings
 from .variant import Variant
 
 __all__ = ["build_bank"]
@@ -57,8 +58,7 @@ class _Builder:
         self._inputs = inputs
         self._fingerprint = fingerprint
         self._folder = folder
-        self._orders: dict[tuple[str, str], Tensor] = {}
-        self._losses: dict[tuple[str, Narrowing], float] = {}
+        self._ranking = ChannelRanking(model, space, lambda: self._calibrations, lambda: self._taylor_scores)
 
     def build(self) -> Bank:
         variants: dict[VariantKey, Variant] = {}
@@ -91,64 +91,35 @@ class _Builder:
     def _calibrations(self) -> dict[str, Calibration]:
         batches = torch.split(self._inputs, _BATCH_SIZE)
         with step("calibrating", len(batches)) as advance:
-            return calibrate(self._model, self._space.sites, batches, advance)
+            sites = [site for site in self._space.sites if site.layers]
+            return calibrate(self._model, (*sites, *placement_sites(self._space)), batches, advance)
 
     @cached_property
     def _taylor_scores(self) -> dict[str, Tensor]:
         batches = torch.split(self._inputs, _BATCH_SIZE)
         with step("measuring sensitivities", len(batches)) as advance:
-            return taylor_scores(self._model, tuple(self._space.groups), batches, advance)
-
-    def _order(self, name: str, criterion: str) -> Tensor:
-        """The output channels of a narrowing site, the most important first."""
-        if (name, criterion) not in self._orders:
-            layer = self._model.get_submodule(name)
-            if criterion == "taylor":
-                order = self._taylor_scores[name].argsort(descending=True)
-            else:
-                order = channel_order(criterion, layer, self._consumers(name))
-            self._orders[name, criterion] = order
-        return self._orders[name, criterion]
-
-    def _consumers(self, name: str) -> list[Consumer]:
-        """Who reads the channels of a narrowing site; a recurrent layer reads its own hidden state."""
-        consumers = self._space.groups[name].consumers
-        found = [self._consumer(reader, inputs) for reader, inputs in consumers.items()]
-        hidden = self._calibrations[name].hidden_covariance
-        if hidden is not None:
-            weight = self._model.get_submodule(name).get_parameter("weight_hh_l0")
-            found.append(Consumer(weight.detach().double(), hidden, torch.arange(len(hidden))[:, None]))
-        return found
-
-    def _consumer(self, reader: str, inputs: Tensor) -> Consumer:
-        site = self._space.sites[self._space.positions[reader]]
-        layer = self._model.get_submodule(reader)
-        is_recurrent = site.kind == "recurrent"
-        weight = layer.get_parameter("weight_ih_l0").detach().double() if is_recurrent else weight_matrix(layer)
-        columns = weight_columns(site, inputs.flatten()).view(inputs.shape[0], -1)
-        return Consumer(weight, self._calibrations[reader].covariance, columns)
-
-    def _kept_channels(self, name: str, narrowing: Narrowing) -> Tensor:
-        return self._order(name, narrowing.criterion)[: narrowing.kept].sort().values
+            alone = tuple(name for name, group in self._space.groups.items() if not group.members)
+            return taylor_scores(self._model, alone, batches, advance)
 
     def _all_kept(self) -> dict[tuple[str, Narrowing], Tensor]:
         return {
-            (name, narrowing): self._kept_channels(name, narrowing)
+            (name, narrowing): self._ranking.kept(name, narrowing)
             for name in self._space.groups
             for narrowing in self._space.narrowings(name)
         }
 
-    def _kept_inputs(self, site: Site, state: State) -> Tensor:
-        gone = [torch.zeros(0, dtype=torch.long)]
+    def _kept_inputs(self, site: Site, state: State) -> Tensor | None:
+        """The inputs that producers leave to a site; None where all stay."""
+        gone: list[Tensor] = []
         for producer, narrowing in zip(self._space.producers[site.name], state, strict=True):
-            if narrowing is not None:
+            group = self._space.groups[producer]
+            if narrowing is not None and group.is_read_by(site):
                 channels = self._space.sites[self._space.positions[producer]].out_channels
                 removed = torch.ones(channels, dtype=torch.bool)
-                removed[self._kept_channels(producer, narrowing)] = False
-                consumers = self._space.groups[producer].consumers
-                inputs = consumers.get(site.layers[0], torch.arange(channels)[:, None])
+                removed[self._ranking.kept(producer, narrowing)] = False
+                inputs = group.consumers.get(site.layers[0], torch.arange(channels)[:, None])
                 gone.append(inputs[removed].flatten())
-        return input_indices(site, torch.cat(gone))
+        return input_indices(site, torch.cat(gone)) if gone else None
 
     def _fit_site(
         self, site: Site, jobs: list[tuple[State, Choice]], advance: Advance
@@ -167,26 +138,26 @@ class _Builder:
     def _narrowed(self, site: Site, state: State) -> tuple[nn.Module, Site, Calibration]:
         """The layer as its producers leave it, refitted; its site and its calibration.
 
-        A convolution over signals comes as the one over images of one row that techniques know.
+        A convolution over signals comes as the one over images of one row that techniques know; a width as nothing.
         """
+        if not site.layers:
+            return nn.Sequential(), site, Calibration.empty()
         calibration = self._calibrations[site.name]
         layer = self._model.get_submodule(site.layers[-1])
         if isinstance(layer, nn.Conv1d):
             layer = as_image_layer(layer)
-        if not any(state):
-            return layer, site, calibration
         kept = self._kept_inputs(site, state)
-        if site.is_layer:
-            layer = narrowed_layer(layer, site, kept, calibration)
-        columns = weight_columns(site, kept) if site.groups == 1 else kept
-        assert calibration.examples is not None
-        examples = calibration.examples.index_select(1 if site.kind == "conv2d" else -1, kept)
-        return layer, self._space.narrowed_site(site, state), replace(calibration.narrowed(columns), examples=examples)
+        if kept is not None:
+            layer, calibration = _with_inputs(layer, site, kept, calibration)
+        written = self._space.output_narrowing(site, state)
+        if written is not None:
+            layer, calibration = _with_outputs(layer, site, self._ranking.kept(*written), calibration)
+        return layer, self._space.narrowed_site(site, state), calibration
 
     def _fit(self, layer: nn.Module, site: Site, choice: Choice, calibration: Calibration) -> Variant:
         narrowing = self._space.narrowing(site.name, choice)
         if narrowing is not None:
-            calibration = calibration.ranked(self._order(site.name, narrowing.criterion))
+            calibration = calibration.ranked(self._ranking.order(site.name, narrowing.criterion))
         if choice == KEEP:
             module = layer
         else:
@@ -204,26 +175,20 @@ class _Builder:
         """Relative error on the examples; of a narrowing choice, that of the channels left and what consumers lose."""
         if choice == KEEP:
             return 0.0
+        narrowing = self._space.narrowing(site.name, choice)
+        if site.kind == "width":
+            return self._ranking.loss(site.name, narrowing) if narrowing else 0.0
         assert calibration.examples is not None
         if site.kind == "block":
             return _block_error(calibration)
         expected = _outputs(layer, calibration.examples) if site.is_layer else calibration.example_outputs
         assert expected is not None
-        narrowing = self._space.narrowing(site.name, choice)
         if narrowing is not None:
             axis = -1 if site.kind in ("linear", "recurrent") else 1
-            expected = expected.index_select(axis, self._kept_channels(site.name, narrowing))
+            expected = expected.index_select(axis, self._ranking.kept(site.name, narrowing))
         centred = expected - expected.mean(0)
         own = float((_outputs(module, calibration.examples) - expected).norm() / centred.norm().clamp_min(1e-12))
-        return own if narrowing is None else math.hypot(own, self._consumers_loss(site.name, narrowing))
-
-    def _consumers_loss(self, name: str, narrowing: Narrowing) -> float:
-        """Root of the mean share of output energy that the consumers lose by reading fewer channels."""
-        if (name, narrowing) not in self._losses:
-            kept = self._kept_channels(name, narrowing)
-            shares = [consumer.loss(kept) for consumer in self._consumers(name)]
-            self._losses[name, narrowing] = float((sum(shares) / len(shares)) ** 0.5)
-        return self._losses[name, narrowing]
+        return own if narrowing is None else math.hypot(own, self._ranking.loss(site.name, narrowing))
 
     def _path(self, site: Site) -> Path | None:
         if self._folder is None:
@@ -241,7 +206,7 @@ class _Builder:
             return
         tensors = {name: t for i, variant in enumerate(found.values()) for name, t in variant.tensors(f"{i}|").items()}
         for narrowing in self._space.narrowings(site.name):
-            tensors[f"channel_order|{narrowing.criterion}"] = self._order(site.name, narrowing.criterion)
+            tensors[f"channel_order|{narrowing.criterion}"] = self._ranking.order(site.name, narrowing.criterion)
         metadata = {str(i): variant.describe() for i, variant in enumerate(found.values())}
         write_bytes(path, save(tensors, metadata))
 
@@ -261,11 +226,31 @@ class _Builder:
             return None  # what is not whole is built again
         for name, order in tensors.items():
             if name.startswith("channel_order|"):
-                self._orders[site.name, name.partition("|")[2]] = order
+                self._ranking.remember(site.name, name.partition("|")[2], order)
         return found
 
     def _input_shape(self, site: Site, state: State) -> tuple[int, ...]:
         return _read_shape(self._space.narrowed_site(site, state))
+
+
+def _with_inputs(layer: nn.Module, site: Site, kept: Tensor, calibration: Calibration) -> tuple[nn.Module, Calibration]:
+    """A site's layer and calibration on fewer inputs."""
+    if site.is_layer:
+        layer = narrowed_layer(layer, site, kept, calibration)
+    columns = weight_columns(site, kept) if site.groups == 1 else kept
+    assert calibration.examples is not None
+    examples = calibration.examples.index_select(1 if site.kind == "conv2d" else -1, kept)
+    return layer, replace(calibration.narrowed(columns), examples=examples)
+
+
+def _with_outputs(
+    layer: nn.Module, site: Site, kept: Tensor, calibration: Calibration
+) -> tuple[nn.Module, Calibration]:
+    """A site's layer and calibration with fewer outputs: a convolution, or a block of which only the outputs matter."""
+    if site.kind == "block":
+        return layer, calibration.with_outputs(kept)
+    assert isinstance(layer, nn.Conv2d)
+    return with_output_channels(layer, kept), calibration
 
 
 def _read_shape(site: Site) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from .channels import ChannelGroup, channel_groups, recurrent_groups
 from .site import Site, find_sites
 from .space import SearchSpace
 from .technique import Technique
+from .widths import find_widths, with_widths
 
 __all__ = ["Survey", "survey"]
 
@@ -26,7 +27,7 @@ class Survey:
         graph: The trace.
         fusion: What inference engines merge in it.
         space: The sites and their choices.
-        unprunable: Convolutions whose channels cannot go, and why.
+        unprunable: Convolutions and widths whose channels cannot go, and why.
     """
 
     graph: Graph
@@ -67,8 +68,10 @@ def survey(
         raise ModelError(f"{type(model).__name__} has no layer that can be compressed ({reasons})")
     groups, unprunable = _prunable(model, graph, example_input, sites)
     sites = tuple(replace(site, prunable=site.name in groups) for site in sites)
-    space = SearchSpace(sites, techniques, groups, include, exclude, skipped)
-    return Survey(graph, fuse(graph), space, unprunable)
+    widths = find_widths(graph, model, sites, techniques.values(), groups)
+    sites, groups = with_widths(sites, widths), groups | widths.groups
+    space = SearchSpace(sites, techniques, groups, include, exclude, skipped, widths.placements)
+    return Survey(graph, fuse(graph), space, unprunable | widths.refused)
 
 
 def _prunable(
