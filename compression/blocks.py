@@ -57,7 +57,7 @@ def _block(graph: Graph, addition: Operator) -> Block | None:
     if not branch or shared or not _macs(branch) or branch[-1].module not in layers:
         return None
     name = common_path([layer for layer in layers if any(spec.weights for spec in graph.calls(layer)[0].specs)])
-    return Block(name, tuple(o.name for o in branch), layers, addition.name, branch[-1].output_shape)
+    return Block(name, tuple(o.name for o in branch), layers, addition.name, addition.output_shape)
 
 
 def _chain(graph: Graph, name: str) -> tuple[str, list[Operator]]:

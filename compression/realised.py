@@ -1,7 +1,8 @@
 """What a plan makes an engine execute, and what it makes a file hold."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from itertools import product
 
 from torch import nn
 
@@ -171,7 +172,15 @@ class Realiser:
                 made = self._space.made(site, state)
                 is_open = self._space.open_choices(site, state)
                 for choice in (c for c, possible in zip(choices, is_open, strict=True) if possible):
-                    yield Plan.of({s.name: {**made, site.name: choice}.get(s.name, KEEP) for s in self._space.sites})
+                    yield self._changing({**made, site.name: choice})
+        for placed in self._space.placements:
+            widths = [name for name in (placed.source, placed.target) if name]
+            for narrowings in product(*(self._space.narrowings(name) for name in widths)):
+                yield self._changing(self._space.narrowed(dict(zip(widths, narrowings, strict=True))))
+
+    def _changing(self, choices: Mapping[str, Choice]) -> Plan:
+        """The plan that makes these choices and keeps all other sites."""
+        return Plan.of({site.name: choices.get(site.name, KEEP) for site in self._space.sites})
 
     def _specs(self, operator: Operator, plan: Plan) -> tuple[OpSpec, ...]:
         site = self._site_at.get(operator.name)
