@@ -456,12 +456,11 @@ def test_random_plans_run_are_counted_right_and_survive_a_file(case: _Case, tmp_
 @pytest.mark.parametrize("name", _NAMES)
 def test_an_engine_computes_the_same(name: str) -> None:
     case = _cached(name)
-    for number, plan in enumerate((_widths(case, kept=0.5), _random_plans(case, 4)[2])):
-        network = fold_batch_norms(assemble(case.model, plan, case.bank), case.survey.batch_norm_pairs)
-        answered = OnnxRuntime(1).network(network, case.inputs[:1]).outputs(case.inputs[:4])
-        ours = torch.cat([network(one) for one in case.inputs[:4].split(1)])
-        tolerance = 1e-4 if number == 0 else 2e-2  # integers round as they like
-        assert torch.allclose(answered, ours, atol=tolerance * float(ours.abs().max()))
+    plan = _widths(case, kept=0.5)
+    network = fold_batch_norms(assemble(case.model, plan, case.bank), case.survey.batch_norm_pairs)
+    answered = OnnxRuntime(1).network(network, case.inputs[:1]).outputs(case.inputs[:4])
+    ours = torch.cat([network(one) for one in case.inputs[:4].split(1)])
+    assert torch.allclose(answered, ours, atol=1e-4 * float(ours.abs().max()))
 
 
 @torch.no_grad()
