@@ -73,9 +73,9 @@ def _sites_to_refit(plan: Plan, bank: Bank) -> list[Site]:
         is_replaced_head = site.kind == "head" and walk[position] > 0
         if changed and (is_solvable or is_replaced_head) and not space.is_swallowed(position, walk):
             affected.append(site)
-        # A width changes what the layers after its first one read, not what that one does.
-        is_changed = any(space.state(site, plan)) if site.kind != "width" else False
-        changed = changed or is_changed or (walk[position] > 0 and site.kind != "width")
+        # A width changes what is read after the first layer that writes into it, not what that one reads.
+        is_replaced = walk[position] > 0 and site.kind != "width"
+        changed = changed or is_replaced or any(space.state(site, plan))
     return affected
 
 

@@ -45,9 +45,14 @@ class Stream:
     problem: str = ""
 
     @property
+    def placements(self) -> tuple[str, ...]:
+        """Dotted paths of the placements that read it or write into it."""
+        return (*self.placed_in, *self.placed_from)
+
+    @property
     def is_coupled(self) -> bool:
         """Whether several outputs are tied together."""
-        return len(self.writers) + len(self.placed_in) + len(self.placed_from) > 1
+        return len(self.writers) + len(self.placements) > 1
 
 
 def find_streams(graph: Graph, model: nn.Module, sites: Iterable[Site]) -> list[Stream]:
@@ -106,12 +111,8 @@ class _Reading:
         if operator.kind == "reshape":
             source, flat = operator.spec.input_shape, operator.output_shape
             return source == flat or (len(flat) == 1 and flat[0] == math.prod(source))
-        return self._is_follower or (operator.kind in _PASSING and not self._has_weights)
-
-    @property
-    def _has_weights(self) -> bool:
-        path = self.operator.module
-        return bool(path) and any(True for _ in self.model.get_submodule(path).parameters())
+        keeps_count = operator.output_shape[0] == operator.spec.input_shape[0]
+        return self._is_follower or (operator.kind in _PASSING and keeps_count and operator.spec.activation != "prelu")
 
     @property
     def _is_follower(self) -> bool:

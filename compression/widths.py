@@ -1,6 +1,6 @@
 """Widths: sites that stand for the channels of a residual stream, which can only be narrowed as a whole."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -10,7 +10,7 @@ from ..graph.placement import ChannelPlacement
 from .blocks import Block, common_path, find_blocks
 from .channels import ChannelGroup, PlacedChannels
 from .site import Site
-from .streams import Stream, find_streams
+from .streams import Stream
 from .technique import Technique
 
 __all__ = ["Widths", "find_widths", "with_widths"]
@@ -34,34 +34,39 @@ class Widths:
 
 
 def find_widths(
+    streams: Iterable[Stream],
     graph: Graph,
     model: nn.Module,
-    sites: Sequence[Site],
-    techniques: Iterable[Technique],
-    alone: Mapping[str, ChannelGroup],
+    techniques: Collection[Technique],
+    alone: Container[str],
 ) -> Widths:
     """The widths of a network that a technique has a choice for.
 
     Args:
-        graph: The network's trace.
+        streams: Of the network.
+        graph: Its trace.
         model: The network.
-        sites: Its layers, heads and blocks.
         techniques: Of the search space.
         alone: Layers whose channels can go without any other's.
     """
-    blocks = [block for block in find_blocks(graph) if any(site.name == block.name for site in sites)]
-    streams = [stream for stream in find_streams(graph, model, sites) if stream.is_coupled]
-    streams = [stream for stream in streams if not any(writer in alone for writer in stream.writers)]
-    names = _names(streams, blocks, {name for name, _ in model.named_modules()})
-    made = {
-        name: Site(name, "width", stream.shape, stream.shape, ()) for name, stream in zip(names, streams, strict=True)
-    }
-    offered = {name for name, site in made.items() if any(technique.choices(site) for technique in techniques)}
-    pairs = [(name, stream) for name, stream in zip(names, streams, strict=True) if name in offered]
-    groups = {name: _group(name, stream, blocks) for name, stream in pairs if not stream.problem}
-    refused = {name: stream.problem for name, stream in pairs if stream.problem}
-    open_streams = {name: stream for name, stream in pairs if name in groups}
-    return Widths(tuple(made[name] for name in groups), groups, _placements(open_streams, model), refused)
+    blocks = find_blocks(graph)
+    coupled = [s for s in streams if s.is_coupled and not any(writer in alone for writer in s.writers)]
+    names = _names(coupled, blocks, {name for name, _ in model.named_modules()})
+    sites: list[Site] = []
+    groups: dict[str, ChannelGroup] = {}
+    open_streams: dict[str, Stream] = {}
+    refused: dict[str, str] = {}
+    for name, stream in zip(names, coupled, strict=True):
+        site = Site(name, "width", stream.shape, stream.shape, ())
+        if not any(technique.choices(site) for technique in techniques):
+            continue
+        if stream.problem:
+            refused[name] = stream.problem
+            continue
+        sites.append(site)
+        groups[name] = _group(name, stream, blocks)
+        open_streams[name] = stream
+    return Widths(tuple(sites), groups, _placements(open_streams, model), refused)
 
 
 def _group(name: str, stream: Stream, blocks: Iterable[Block]) -> ChannelGroup:

@@ -213,6 +213,34 @@ def test_a_layer_can_read_and_write_the_same_stream() -> None:
     assert "features.1.conv.0.0" in group.followers
 
 
+class _PaddedAlone(nn.Module):
+    """One convolution, its channels among zeros, and what reads them: no addition anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 16, 3, padding=1)
+        self.placement = ChannelPlacement.centred(16, 32, 2)
+        self.two = nn.Conv2d(32, 8, 3, padding=1)
+        self.classifier = nn.Linear(8, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = self.placement(functional.relu(self.one(inputs)))
+        return self.classifier(functional.relu(self.two(features)).mean((2, 3)))
+
+
+@torch.no_grad()
+def test_channels_that_are_placed_do_not_go_alone() -> None:
+    torch.manual_seed(0)
+    case = _case(_PaddedAlone(), torch.randn(16, 3, 8, 8), [WidthScaling(kept=(0.5,)), ChannelPruning(kept=(0.5,))])
+    assert case.survey.unprunable["one"] == "its channels are put among others by placement"
+    widths = [site.name for site in case.survey.space.sites if site.kind == "width"]
+    assert widths == ["one.width"]
+    network = assemble(case.model, _widths(case), case.bank)
+    assert network.placement.in_channels == 8
+    assert len(network.placement.sources) == 32
+    assert torch.isfinite(network(case.inputs)).all()
+
+
 def test_a_name_that_a_layer_has_is_not_taken() -> None:
     network = _Signals()
     network.add_module("add", nn.ModuleDict({"width": nn.Identity()}))
@@ -251,6 +279,8 @@ class _Odd(nn.Module):
             self.odd = nn.Conv2d(16, 16, 3, padding=1, groups=2)
         elif kind == "prelu":
             self.odd = nn.PReLU(16)
+        elif kind == "slopes":
+            self.slopes = nn.Parameter(torch.ones(16))
         elif kind == "twice":
             self.odd = nn.Conv2d(16, 16, 1)
         self.last = nn.Conv2d(32 if kind == "concat" else 16, 8, 3)
@@ -263,6 +293,8 @@ class _Odd(nn.Module):
             stream = torch.cat([stream, inputs], 1)
         elif self.kind == "pad":
             stream = functional.pad(stream[:, :8], (0, 0, 0, 0, 4, 4))
+        elif self.kind == "slopes":
+            stream = functional.prelu(stream, self.slopes)
         elif self.kind == "twice":
             stream = self.odd(self.odd(stream))
         elif self.kind == "input":
@@ -281,6 +313,7 @@ class _Odd(nn.Module):
     [
         ("grouped", "pass through odd, a grouped convolution"),
         ("prelu", "pass through odd, a activation"),
+        ("slopes", "pass through prelu, a activation"),
         ("twice", "read or written by odd, which is no site"),
         ("concat", "pass through cat, a concat"),
         ("pad", "pass through getitem, a gather"),
