@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from espalier.agents.adadeep.phases import find_phases
 from espalier.agents.dyna import costs
 from espalier.agents.dyna.codes import WalkTables
 from espalier.agents.dyna.costs import CostTables
@@ -20,6 +21,7 @@ from espalier.agents.dyna.walk_env import SimulatedWalks
 from espalier.compression.bank_builder import build_bank
 from espalier.compression.survey import survey
 from espalier.compression.techniques import ChannelPruning, DepthSkip, Int8, WidthScaling
+from espalier.envs.observation import Observer
 from espalier.envs.problem import Problem
 from espalier.envs.rewards.constrained import ConstrainedReward
 from espalier.errors import EspalierError
@@ -78,6 +80,24 @@ def test_tables_know_streams_that_are_narrowed_as_a_whole(residual: Problem) -> 
         exact = residual.costs(walk)
         for name in set(COSTS) - {"peak_memory_bytes"}:
             assert metrics.cost(name) == pytest.approx(exact.cost(name), rel=1e-9)
+
+
+def test_a_width_is_observed_and_decided_like_a_layer(residual: Problem) -> None:
+    space, observer = residual.space, Observer(residual)
+    keep = [0] * len(space.sites)
+    position = space.positions["layer2.width"]
+    flags = {site.kind: observer.view(p, keep).vector[:5].tolist() for p, site in enumerate(space.sites)}
+    assert flags["width"] == [0.0] * 5
+    assert len({tuple(values) for values in flags.values()}) == len(flags)
+    view = observer.view(position, keep)
+    for index in (1, 2):
+        walk = [*keep[:position], index, *keep[position + 1 :]]
+        saved = residual.baseline.cost("latency_ms") - residual.costs(walk).cost("latency_ms")
+        assert view.savings[index, 0] == pytest.approx(saved / residual.baseline.cost("latency_ms"), rel=1e-5)
+        assert view.errors[index] == pytest.approx(residual.errors(walk)[position])
+    first, second = find_phases(residual)
+    assert position in first.positions
+    assert not any(space.sites[p].kind == "width" for p in second.positions)
 
 
 def test_tables_say_what_the_space_says(problem: Problem, tables: WalkTables) -> None:

@@ -501,14 +501,18 @@ def test_random_plans_run_are_counted_right_and_survive_a_file(case: _Case, tmp_
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", _NAMES)
-def test_an_engine_computes_the_same(name: str) -> None:
-    case = _cached(name)
+@pytest.mark.parametrize("everything", [False, True], ids=["widths", "everything"])
+def test_an_engine_computes_the_same(case: _Case, everything: bool) -> None:
+    """Narrow streams alone, exactly; with random choices at all other sites, but for how integers are rounded."""
     plan = _widths(case, kept=0.5)
+    if everything:
+        chosen = dict(_random_plans(case, 1)[0]) | {site: choice for site, choice in plan if choice != KEEP}
+        plan = case.survey.space.plan(case.survey.space.indices(Plan.of(chosen)))
+        assert {choice.technique for _, choice in plan} > {"keep", "width_scaling"}
     network = fold_batch_norms(assemble(case.model, plan, case.bank), case.survey.batch_norm_pairs)
     answered = OnnxRuntime(1).network(network, case.inputs[:1]).outputs(case.inputs[:4])
     ours = torch.cat([network(one) for one in case.inputs[:4].split(1)])
-    assert torch.allclose(answered, ours, atol=1e-4 * float(ours.abs().max()))
+    assert torch.allclose(answered, ours, atol=(2e-2 if everything else 1e-4) * float(ours.abs().max()))
 
 
 @torch.no_grad()
