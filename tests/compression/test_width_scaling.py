@@ -279,6 +279,10 @@ class _Odd(nn.Module):
             self.odd = nn.Conv2d(16, 16, 3, padding=1, groups=2)
         elif kind == "prelu":
             self.odd = nn.PReLU(16)
+        elif kind == "flattened":
+            self.odd = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16 * 64), nn.Linear(16 * 64, 4))
+        elif kind == "linear":
+            self.odd = nn.Linear(16, 16)
         elif kind == "slopes":
             self.slopes = nn.Parameter(torch.ones(16))
         elif kind == "twice":
@@ -303,6 +307,11 @@ class _Odd(nn.Module):
             stream = stream * stream.mean((2, 3), keepdim=True)
         elif self.kind == "output":
             return stream
+        elif self.kind == "flattened":
+            return self.odd(stream)
+        elif self.kind == "linear":
+            means = stream.mean((2, 3))
+            return self.classifier((means + self.odd(means))[:, :8])
         else:
             stream = self.odd(stream)
         return self.classifier(self.last(stream).mean((2, 3)))
@@ -318,6 +327,8 @@ class _Odd(nn.Module):
         ("concat", "pass through cat, a concat"),
         ("pad", "pass through getitem, a gather"),
         ("scaled", "pass through m"),
+        ("flattened", "flattened before odd.1"),
+        ("linear", "odd, a linear layer, writes into its channels"),
         ("input", "are those of the network's input"),
         ("output", "reach the network's output"),
     ],
