@@ -201,12 +201,12 @@ def _layers(prepared: Prepared, finished: Finished) -> list[dict[str, Any]]:
     evaluator, space = prepared.evaluator, prepared.problem.space
     before, after = evaluator.layer_costs(space.keep_plan), evaluator.layer_costs(finished.plan)
     chosen = {name: choice_text(choice) for name, choice in finished.plan.to_dict()["choices"].items()}
-    kept_blocks = {s.name for s in space.sites if s.kind == "block" and finished.plan[s.name] == KEEP}
+    kept_whole = {s.name for s in space.sites if s.kind in ("block", "width") and finished.plan[s.name] == KEEP}
     for site in space.sites:
         if not site.is_layer and finished.plan[site.name] != KEEP:
             gone = "replaced with the head" if site.kind == "head" else f"skipped with {site.name}"
             chosen |= {space.sites[inner].name: gone for inner in space.inside(site)}
-    names = [name for name in before if name not in kept_blocks]
+    names = [name for name in before if name not in kept_whole]
     return [{"site": name, "choice": chosen[name], "original": before[name], "plan": after[name]} for name in names]
 
 

@@ -1,6 +1,5 @@
 """Building a bank: calibrate once, fit every variant, remember each site on disk."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -16,22 +15,20 @@ from ..progress import Advance, step
 from .bank import Bank, VariantKey
 from .calibration import Calibration, calibrate
 from .choice import KEEP, Choice
-from .importance import Consumer, channel_order, taylor_scores
+from .effects import ChoiceEffects
+from .importance import taylor_scores
 from .layers import OverSignals, as_image_layer, layer_specs
-from .narrowing import input_indices, narrowed_layer, weight_columns
-from .sensitivity import Sensitivity, sensitivities
+from .narrowing import narrowed_layer, weight_columns, with_output_channels
+from .ranking import ChannelRanking, placement_sites
 from .site import Site
 from .space import Narrowing, SearchSpace, State
-from .technique import settings, weight_matrix
+from .technique import settings
 from .variant import Variant
 
 __all__ = ["build_bank"]
 
 BANK_VERSION = 3
 _BATCH_SIZE = 32
-
-#: Inputs that errors are measured on.
-_EXAMPLES = 16
 
 
 def build_bank(
@@ -61,8 +58,8 @@ class _Builder:
         self._inputs = inputs
         self._fingerprint = fingerprint
         self._folder = folder
-        self._orders: dict[tuple[str, str], Tensor] = {}
-        self._changes: dict[tuple[str, Narrowing], float] = {}
+        self._ranking = ChannelRanking(model, space, lambda: self._calibrations, lambda: self._taylor_scores)
+        self._effects = ChoiceEffects(model, space, inputs, self._ranking, lambda: self._calibrations, self._narrowed)
 
     def build(self) -> Bank:
         variants: dict[VariantKey, Variant] = {}
@@ -95,68 +92,22 @@ class _Builder:
     def _calibrations(self) -> dict[str, Calibration]:
         batches = torch.split(self._inputs, _BATCH_SIZE)
         with step("calibrating", len(batches)) as advance:
-            return calibrate(self._model, self._space.sites, batches, advance)
+            sites = [site for site in self._space.sites if site.layers]
+            return calibrate(self._model, (*sites, *placement_sites(self._space)), batches, advance)
 
     @cached_property
     def _taylor_scores(self) -> dict[str, Tensor]:
         batches = torch.split(self._inputs, _BATCH_SIZE)
         with step("measuring sensitivities", len(batches)) as advance:
-            return taylor_scores(self._model, tuple(self._space.groups), batches, advance)
-
-    @cached_property
-    def _sensitivities(self) -> dict[str, Sensitivity]:
-        return sensitivities(self._model, self._space.sites, self._inputs[:_EXAMPLES])
-
-    def _order(self, name: str, criterion: str) -> Tensor:
-        """The output channels of a narrowing site, the most important first."""
-        if (name, criterion) not in self._orders:
-            layer = self._model.get_submodule(name)
-            if criterion == "taylor":
-                order = self._taylor_scores[name].argsort(descending=True)
-            else:
-                order = channel_order(criterion, layer, self._consumers(name))
-            self._orders[name, criterion] = order
-        return self._orders[name, criterion]
-
-    def _consumers(self, name: str) -> list[Consumer]:
-        """Who reads the channels of a narrowing site; a recurrent layer reads its own hidden state."""
-        consumers = self._space.groups[name].consumers
-        found = [self._consumer(reader, inputs) for reader, inputs in consumers.items()]
-        hidden = self._calibrations[name].hidden_covariance
-        if hidden is not None:
-            weight = self._model.get_submodule(name).get_parameter("weight_hh_l0")
-            found.append(Consumer(weight.detach().double(), hidden, torch.arange(len(hidden))[:, None]))
-        return found
-
-    def _consumer(self, reader: str, inputs: Tensor) -> Consumer:
-        site = self._space.sites[self._space.positions[reader]]
-        layer = self._model.get_submodule(reader)
-        is_recurrent = site.kind == "recurrent"
-        weight = layer.get_parameter("weight_ih_l0").detach().double() if is_recurrent else weight_matrix(layer)
-        columns = weight_columns(site, inputs.flatten()).view(inputs.shape[0], -1)
-        return Consumer(weight, self._calibrations[reader].covariance, columns)
-
-    def _kept_channels(self, name: str, narrowing: Narrowing) -> Tensor:
-        return self._order(name, narrowing.criterion)[: narrowing.kept].sort().values
+            alone = tuple(name for name, group in self._space.groups.items() if not group.members)
+            return taylor_scores(self._model, alone, batches, advance)
 
     def _all_kept(self) -> dict[tuple[str, Narrowing], Tensor]:
         return {
-            (name, narrowing): self._kept_channels(name, narrowing)
+            (name, narrowing): self._ranking.kept(name, narrowing)
             for name in self._space.groups
             for narrowing in self._space.narrowings(name)
         }
-
-    def _kept_inputs(self, site: Site, state: State) -> Tensor:
-        gone = [torch.zeros(0, dtype=torch.long)]
-        for producer, narrowing in zip(self._space.producers[site.name], state, strict=True):
-            if narrowing is not None:
-                channels = self._space.sites[self._space.positions[producer]].out_channels
-                removed = torch.ones(channels, dtype=torch.bool)
-                removed[self._kept_channels(producer, narrowing)] = False
-                consumers = self._space.groups[producer].consumers
-                inputs = consumers.get(site.layers[0], torch.arange(channels)[:, None])
-                gone.append(inputs[removed].flatten())
-        return input_indices(site, torch.cat(gone))
 
     def _fit_site(
         self, site: Site, jobs: list[tuple[State, Choice]], advance: Advance
@@ -168,79 +119,42 @@ class _Builder:
         for state, choices in by_state.items():
             layer, narrowed, calibration = self._narrowed(site, state)
             for choice in choices:
-                fitted[state, choice] = self._fit(layer, narrowed, choice, calibration)
+                fitted[state, choice] = self._fit(layer, narrowed, state, choice, calibration)
                 advance(1, site.name)
         return fitted
 
     def _narrowed(self, site: Site, state: State) -> tuple[nn.Module, Site, Calibration]:
         """The layer as its producers leave it, refitted; its site and its calibration.
 
-        A convolution over signals comes as the one over images of one row that techniques know.
+        A convolution over signals comes as the one over images of one row that techniques know; a width as nothing.
         """
+        if not site.layers:
+            return nn.Sequential(), site, Calibration.empty()
         calibration = self._calibrations[site.name]
         layer = self._model.get_submodule(site.layers[-1])
         if isinstance(layer, nn.Conv1d):
             layer = as_image_layer(layer)
-        if not any(state):
-            return layer, site, calibration
-        kept = self._kept_inputs(site, state)
-        if site.is_layer:
-            layer = narrowed_layer(layer, site, kept, calibration)
-        columns = weight_columns(site, kept) if site.groups == 1 else kept
-        assert calibration.examples is not None
-        examples = calibration.examples.index_select(1 if site.kind == "conv2d" else -1, kept)
-        return layer, self._space.narrowed_site(site, state), replace(calibration.narrowed(columns), examples=examples)
+        kept = self._ranking.kept_inputs(site, state)
+        if kept is not None:
+            layer, calibration = _with_inputs(layer, site, kept, calibration)
+        written = self._space.output_narrowing(site, state)
+        if written is not None:
+            layer, calibration = _with_outputs(layer, site, self._ranking.kept(*written), calibration)
+        return layer, self._space.narrowed_site(site, state), calibration
 
-    def _fit(self, layer: nn.Module, site: Site, choice: Choice, calibration: Calibration) -> Variant:
+    def _fit(self, layer: nn.Module, site: Site, state: State, choice: Choice, calibration: Calibration) -> Variant:
         narrowing = self._space.narrowing(site.name, choice)
         if narrowing is not None:
-            calibration = calibration.ranked(self._order(site.name, narrowing.criterion))
+            calibration = calibration.ranked(self._ranking.order(site.name, narrowing.criterion))
         if choice == KEEP:
             module = layer
         else:
             module = self._space.techniques[choice.technique].build(layer, site, choice, calibration)
         module = module.eval().requires_grad_(False)
-        error = self._error(module, layer, site, choice, calibration)
+        error = self._effects.error(module, layer, site, state, choice, calibration)
         if site.over_signals:
             module = OverSignals.of(module).eval()
         return Variant(module, layer_specs(module, _read_shape(site)), error)
-
-    @torch.no_grad()
-    def _error(
-        self, module: nn.Module, layer: nn.Module, site: Site, choice: Choice, calibration: Calibration
-    ) -> float:
-        """What the choice alone does to the network's outputs; of a narrowing one, what consumers lose counts, too."""
-        if choice == KEEP:
-            return 0.0
-        assert calibration.examples is not None
-        expected = _outputs(layer, calibration.examples) if site.is_layer else calibration.example_outputs
-        assert expected is not None
-        outputs = _outputs(module, calibration.examples)
-        sensitivity = self._sensitivities[site.name]
-        narrowing = self._space.narrowing(site.name, choice)
-        if narrowing is None:
-            return sensitivity.change(outputs - expected)
-        kept = self._kept_channels(site.name, narrowing)
-        own = sensitivity.change(outputs - expected.index_select(sensitivity.channel_axis, kept), kept)
-        return math.hypot(own, self._consumers_change(site.name, narrowing))
-
-    def _consumers_change(self, name: str, narrowing: Narrowing) -> float:
-        """What it does to the network's outputs that the consumers read fewer channels, as if each did so alone."""
-        if (name, narrowing) not in self._changes:
-            changes = (self._consumer_change(reader, name, narrowing) for reader in self._space.groups[name].consumers)
-            self._changes[name, narrowing] = math.hypot(*changes)
-        return self._changes[name, narrowing]
-
-    def _consumer_change(self, reader: str, name: str, narrowing: Narrowing) -> float:
-        site = self._space.sites[self._space.positions[reader]]
-        untouched: State = (None,) * len(self._space.producers[reader])
-        narrowed = tuple(narrowing if producer == name else None for producer in self._space.producers[reader])
-        before, after = (
-            _outputs(layer, calibration.examples)
-            for layer, _, calibration in (self._narrowed(site, state) for state in (untouched, narrowed))
-            if calibration.examples is not None
-        )
-        return self._sensitivities[reader].change(after - before)
 
     def _path(self, site: Site) -> Path | None:
         if self._folder is None:
@@ -258,7 +172,7 @@ class _Builder:
             return
         tensors = {name: t for i, variant in enumerate(found.values()) for name, t in variant.tensors(f"{i}|").items()}
         for narrowing in self._space.narrowings(site.name):
-            tensors[f"channel_order|{narrowing.criterion}"] = self._order(site.name, narrowing.criterion)
+            tensors[f"channel_order|{narrowing.criterion}"] = self._ranking.order(site.name, narrowing.criterion)
         metadata = {str(i): variant.describe() for i, variant in enumerate(found.values())}
         write_bytes(path, save(tensors, metadata))
 
@@ -278,19 +192,33 @@ class _Builder:
             return None  # what is not whole is built again
         for name, order in tensors.items():
             if name.startswith("channel_order|"):
-                self._orders[site.name, name.partition("|")[2]] = order
+                self._ranking.remember(site.name, name.partition("|")[2], order)
         return found
 
     def _input_shape(self, site: Site, state: State) -> tuple[int, ...]:
         return _read_shape(self._space.narrowed_site(site, state))
 
 
+def _with_inputs(layer: nn.Module, site: Site, kept: Tensor, calibration: Calibration) -> tuple[nn.Module, Calibration]:
+    """A site's layer and calibration on fewer inputs."""
+    if site.is_layer:
+        layer = narrowed_layer(layer, site, kept, calibration)
+    columns = weight_columns(site, kept) if site.groups == 1 else kept
+    assert calibration.examples is not None
+    examples = calibration.examples.index_select(1 if site.kind == "conv2d" else -1, kept)
+    return layer, replace(calibration.narrowed(columns), examples=examples)
+
+
+def _with_outputs(
+    layer: nn.Module, site: Site, kept: Tensor, calibration: Calibration
+) -> tuple[nn.Module, Calibration]:
+    """A site's layer and calibration with fewer outputs: a convolution, or a block of which only the outputs matter."""
+    if site.kind == "block":
+        return layer, calibration.with_outputs(kept)
+    assert isinstance(layer, nn.Conv2d)
+    return with_output_channels(layer, kept), calibration
+
+
 def _read_shape(site: Site) -> tuple[int, ...]:
     """What the site's first layer reads."""
     return (site.features[0],) if site.kind == "head" else site.input_shape
-
-
-def _outputs(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """What a layer gives, of a recurrent one without its last state."""
-    outputs: Tensor | tuple[Tensor, object] = layer(inputs)
-    return outputs if isinstance(outputs, Tensor) else outputs[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ..graph.graph import INPUT, Graph, Operator
 from ..graph.opspec import Shape
 
-__all__ = ["Block", "find_blocks"]
+__all__ = ["Block", "common_path", "find_blocks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def _block(graph: Graph, addition: Operator) -> Block | None:
     shared = [o for o in branch if o.module not in layers and any(spec.weights for spec in o.specs)]
     if not branch or shared or not _macs(branch) or branch[-1].module not in layers:
         return None
-    name = _common_path([layer for layer in layers if any(spec.weights for spec in graph.calls(layer)[0].specs)])
-    return Block(name, tuple(o.name for o in branch), layers, addition.name, branch[-1].output_shape)
+    name = common_path([layer for layer in layers if any(spec.weights for spec in graph.calls(layer)[0].specs)])
+    return Block(name, tuple(o.name for o in branch), layers, addition.name, addition.output_shape)
 
 
 def _chain(graph: Graph, name: str) -> tuple[str, list[Operator]]:
@@ -73,7 +73,8 @@ def _macs(operators: list[Operator]) -> int:
     return sum(spec.macs for operator in operators for spec in operator.specs)
 
 
-def _common_path(paths: list[str]) -> str:
+def common_path(paths: list[str]) -> str:
+    """The dotted path of what holds all that the given paths lead to; "" where only the whole network does."""
     parts = [path.split(".")[:-1] for path in paths]
     common: list[str] = []
     for names in zip(*parts, strict=False):

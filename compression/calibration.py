@@ -56,6 +56,12 @@ class Calibration:
     hidden_covariance: Tensor | None = None
     hidden_mean: Tensor | None = None
 
+    @classmethod
+    def empty(cls, low: float = 0.0, high: float = 0.0, examples: Tensor | None = None) -> Calibration:
+        """Of a site that no fit needs statistics of."""
+        nothing = torch.zeros(0, dtype=torch.float64)
+        return cls(nothing.view(0, 0), nothing, low, high, examples=examples)
+
     @cached_property
     def compensation(self) -> Tensor:
         """See `fitting.compensation`."""
@@ -73,6 +79,12 @@ class Calibration:
         covariance = self.covariance[kept][:, kept] if self.covariance.numel() else self.covariance
         mean = self.mean[kept] if self.mean.numel() else self.mean
         return replace(self, covariance=covariance, mean=mean, output_covariance=cross)
+
+    def with_outputs(self, kept: Tensor) -> Calibration:
+        """The same of a block that adds only the channels `kept`."""
+        assert self.output_mean is not None
+        assert self.example_outputs is not None
+        return replace(self, output_mean=self.output_mean[kept], example_outputs=self.example_outputs[:, kept])
 
 
 class Moments:
@@ -200,8 +212,7 @@ class _Collector:
         low, high = eight_bit_range(torch.cat(self.samples))
         examples = torch.cat(self.examples)
         if self.site.kind == "block" or self.site.groups > 1:
-            nothing = torch.zeros(0, dtype=torch.float64)
-            known = Calibration(nothing.view(0, 0), nothing, low, high, examples=examples)
+            known = Calibration.empty(low, high, examples)
         else:
             covariance = shrunk_covariance(self.moments.covariance, self.moments.count)
             known = Calibration(covariance, self.moments.means[0], low, high, examples=examples)

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from ..graph.graph import Graph, Operator
 from ..graph.opspec import GATES
+from ..graph.placement import ChannelPlacement
+from .site import Site
 
-__all__ = ["ChannelGroup", "channel_groups", "recurrent_groups"]
+__all__ = ["ChannelGroup", "PlacedChannels", "channel_groups", "recurrent_groups"]
 
 #: Operators that read hidden units and mix them, and such as keep them apart.
 _MIXING = ("linear", *GATES)
@@ -23,18 +25,47 @@ _PASSING = ("gather", "reshape", "activation")
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """A convolution whose output channels can go, and everything that goes with them.
+    """A site whose output channels can go, and everything that goes with them.
 
     Attributes:
-        site: Dotted path of the convolution.
+        site: Dotted path of the convolution or recurrent layer, or name of a width.
         followers: Batch-norms and depthwise convolutions that carry the same channels.
         consumers: Layer that reads the channels -> for each channel the indices of its inputs at that layer, shape
             (channels, inputs per channel); more than one per channel where a feature map was flattened.
+        members: Of a width: sites whose outputs are added to the channels, convolutions and blocks; () elsewhere.
     """
 
     site: str
     followers: tuple[str, ...]
     consumers: dict[str, Tensor]
+    members: tuple[str, ...] = ()
+
+    def is_read_by(self, site: Site) -> bool:
+        """Whether a site has fewer inputs when channels go; a block has none of its own."""
+        return site.kind not in ("block", "width") and (
+            site.layers[0] in self.consumers or site.layers[0] in self.followers
+        )
+
+    def reaches(self, site: Site) -> bool:
+        """Whether a site changes when channels go, by what it reads or by what it writes."""
+        return site.name in self.members or self.is_read_by(site)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedChannels:
+    """A shortcut that puts the channels of one width into those of another.
+
+    Attributes:
+        path: Dotted path of the shortcut.
+        layer: The shortcut in the original network.
+        source: Name of the width that it reads; "" where that cannot be narrowed.
+        target: Name of the width that it is added to; "" where that cannot be narrowed.
+    """
+
+    path: str
+    layer: ChannelPlacement
+    source: str
+    target: str
 
 
 def channel_groups(

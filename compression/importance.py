@@ -1,4 +1,4 @@
-"""In which order a layer's output channels can go."""
+"""In which order output channels can go."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .fitting import output_energy, reduced_weight
+from .fitting import output_energy
 
-__all__ = ["CRITERIA", "Consumer", "channel_order", "taylor_scores"]
+__all__ = ["CRITERIA", "STREAM_CRITERIA", "Consumer", "channel_order", "taylor_scores"]
 
 #: By what channels can be ranked.
 CRITERIA = ("consumers", "l1", "geometric_median", "taylor")
+
+#: By what channels that several layers write into can be ranked.
+STREAM_CRITERIA = ("consumers", "l1", "geometric_median")
 
 #: The channels are removed in about this many rounds; the losses are computed anew before each.
 _ROUNDS = 16
@@ -33,20 +36,14 @@ class Consumer:
     covariance: Tensor
     inputs: Tensor
 
-    def loss(self, kept: Tensor) -> float:
-        """Share of the output energy lost when only the channels `kept` are read and the weights refitted."""
-        columns = self.inputs[kept].flatten()
-        reduced = reduced_weight(self.weight, self.covariance, columns)
-        left = output_energy(reduced, self.covariance[columns][:, columns])
-        return max(0.0, 1.0 - left / (output_energy(self.weight, self.covariance) or 1.0))
 
-
-def channel_order(criterion: str, layer: nn.Module, consumers: list[Consumer]) -> Tensor:
+def channel_order(criterion: str, layers: Sequence[nn.Module], consumers: list[Consumer]) -> Tensor:
     """The channels in order of importance, the most important first.
 
     Args:
         criterion: One of `CRITERIA` but "taylor", which needs gradients; see `taylor_scores`.
-        layer: Whose output channels they are: a convolution, or a recurrent layer's hidden units.
+        layers: Whose output channels they are: a convolution, a recurrent layer with its hidden units, or all
+            convolutions that write into a residual stream.
         consumers: Who reads them; at least one.
 
     Returns:
@@ -54,7 +51,7 @@ def channel_order(criterion: str, layer: nn.Module, consumers: list[Consumer]) -
     """
     if criterion == "consumers":
         return _consumers_order(consumers)
-    filters = _filters(layer)
+    filters = torch.cat([_filters(layer) for layer in layers], 1)
     # Li et al. 2017, Pruning filters for efficient ConvNets (arXiv 1608.08710), sec. 3.1.
     scores = filters.abs().sum(1)
     if criterion == "geometric_median":

@@ -1,4 +1,4 @@
-"""Layers that read fewer channels, refitted to give the outputs they gave."""
+"""Layers that read fewer channels, refitted to give the outputs they gave, and such that give fewer."""
 
 import math
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from .calibration import Calibration
 from .fitting import reduced_weight
-from .layers import build_module, describe_module
+from .layers import ConvGeometry, build_module, describe_module
 from .site import Site
 from .technique import corrected_bias, weight_matrix
 
-__all__ = ["input_indices", "narrowed_batch_norm", "narrowed_layer", "weight_columns"]
+__all__ = ["input_indices", "narrowed_batch_norm", "narrowed_layer", "weight_columns", "with_output_channels"]
 
 
 def input_indices(site: Site, gone: Tensor) -> Tensor:
@@ -59,6 +59,14 @@ def narrowed_layer(layer: nn.Module, site: Site, kept: Tensor, calibration: Cali
     narrow.weight.copy_(reduced.view_as(narrow.weight))
     assert narrow.bias is not None
     narrow.bias.copy_(corrected_bias(layer, effective, calibration))
+    return narrow
+
+
+@torch.no_grad()
+def with_output_channels(layer: nn.Conv2d, kept: Tensor) -> nn.Conv2d:
+    """The convolution of the output channels `kept`; of one group."""
+    narrow = ConvGeometry.of(layer).layer(layer.in_channels, len(kept), bias=layer.bias is not None)
+    narrow.load_state_dict({name: tensor[kept] for name, tensor in layer.state_dict().items()})
     return narrow
 
 

@@ -1,7 +1,8 @@
 """What a plan makes an engine execute, and what it makes a file hold."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from itertools import product
 
 from torch import nn
 
@@ -10,6 +11,7 @@ from ..graph.graph import Graph, Operator
 from ..graph.opspec import FREE_KINDS, OpSpec
 from .bank import Bank
 from .blocks import Block, find_blocks
+from .channels import PlacedChannels
 from .choice import KEEP, Choice
 from .layers import CompressedLayer, absorber, parameter_count
 from .plan import Plan
@@ -60,11 +62,23 @@ class Realiser:
         for operator in self._graph.operators:
             site = self._site_at.get(operator.name)
             if site is not None and site.groups == 1:
-                carried[operator.name] = (site.name,) if site.name in self._space.groups else ()
+                carried[operator.name] = self._narrowed_by.get(site.name, ())
+            elif operator.module in self._placed:
+                target = self._placed[operator.module].target
+                carried[operator.name] = (target,) if target else ()
             else:
                 sources = (name for source in operator.inputs for name in carried.get(source, ()))
                 carried[operator.name] = tuple(dict.fromkeys(sources))
         return carried
+
+    @cached_property
+    def _narrowed_by(self) -> dict[str, tuple[str, ...]]:
+        """Site name -> the narrowing site that decides its output channels: itself, or the width it writes into."""
+        return {member: (name,) for name, group in self._space.groups.items() for member in group.members or (name,)}
+
+    @cached_property
+    def _placed(self) -> dict[str, PlacedChannels]:
+        return {placed.path: placed for placed in self._space.placements}
 
     @cached_property
     def _blocks(self) -> tuple[Block, ...]:
@@ -119,12 +133,24 @@ class Realiser:
         for operator in self._graph.operators:
             is_fixed = operator.name not in self._site_at and operator.name not in self._fusion.owner
             if is_fixed and operator.name not in in_blocks and operator.name not in self._head_operators:
-                yield operator, self._carried[operator.name]
+                yield operator, self._decided_by(operator)
+
+    def _decided_by(self, operator: Operator) -> tuple[str, ...]:
+        """The narrowing sites that decide how many channels an operator without choices reads and gives."""
+        placed = self._placed.get(operator.module)
+        if placed is None:
+            return self._carried[operator.name]
+        return tuple(name for name in (placed.source, placed.target) if name)
 
     def operator_specs(self, operator: Operator, plan: Plan) -> tuple[OpSpec, ...]:
         """What a plan executes for one operator that is no site's."""
-        specs = (self._narrowed(operator, spec, plan) for spec in operator.specs)
-        return tuple(spec for spec in specs if spec.kind not in FREE_KINDS)
+        return tuple(spec for spec in self._fixed_specs(operator, plan) if spec.kind not in FREE_KINDS)
+
+    def _fixed_specs(self, operator: Operator, plan: Plan) -> tuple[OpSpec, ...]:
+        if operator.module in self._placed:
+            layer = self._bank.placement(self._placed[operator.module], plan)
+            return layer.op_specs((layer.in_channels, *operator.specs[0].input_shape[1:]))
+        return tuple(self._narrowed(operator, spec, plan) for spec in operator.specs)
 
     def output(self, plan: Plan) -> str:
         """Name of the operator, among those of a plan, whose output is the network's."""
@@ -146,12 +172,20 @@ class Realiser:
                 made = self._space.made(site, state)
                 is_open = self._space.open_choices(site, state)
                 for choice in (c for c, possible in zip(choices, is_open, strict=True) if possible):
-                    yield Plan.of({s.name: {**made, site.name: choice}.get(s.name, KEEP) for s in self._space.sites})
+                    yield self._changing({**made, site.name: choice})
+        for placed in self._space.placements:
+            widths = [name for name in (placed.source, placed.target) if name]
+            for narrowings in product(*(self._space.narrowings(name) for name in widths)):
+                yield self._changing(self._space.narrowed(dict(zip(widths, narrowings, strict=True))))
+
+    def _changing(self, choices: Mapping[str, Choice]) -> Plan:
+        """The plan that makes these choices and keeps all other sites."""
+        return Plan.of({site.name: choices.get(site.name, KEEP) for site in self._space.sites})
 
     def _specs(self, operator: Operator, plan: Plan) -> tuple[OpSpec, ...]:
         site = self._site_at.get(operator.name)
         if site is None:
-            return tuple(self._narrowed(operator, spec, plan) for spec in operator.specs)
+            return self._fixed_specs(operator, plan)
         variant = self._bank.variant(site, plan)
         specs = variant.specs if variant else operator.specs
         if operator.name in self._fusion.batch_norm:

@@ -73,7 +73,9 @@ def _sites_to_refit(plan: Plan, bank: Bank) -> list[Site]:
         is_replaced_head = site.kind == "head" and walk[position] > 0
         if changed and (is_solvable or is_replaced_head) and not space.is_swallowed(position, walk):
             affected.append(site)
-        changed = changed or walk[position] > 0
+        # A width changes what is read after the first layer that writes into it, not what that one reads.
+        is_replaced = walk[position] > 0 and site.kind != "width"
+        changed = changed or is_replaced or any(space.state(site, plan))
     return affected
 
 
@@ -128,7 +130,8 @@ class _Refitter(nn.Module):
         self._layer = (_over_images(untouched.module if untouched else model.get_submodule(site.layers[-1])),)
         narrowing = space.narrowing(site.name, self._choice)
         self._kept = bank.kept[site.name, narrowing] if narrowing else None
-        self._targets = targets
+        outputs = bank.kept_outputs(site, state)
+        self._targets = targets if outputs is None else targets.index_select(1, outputs)
         self._advance = advance
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -101,4 +101,4 @@ def _projected(scores: Tensor, outputs: list[Tensor]) -> list[list[Tensor]]:
 
 
 def _channel_axis(site: Site) -> int:
-    return -1 if site.kind in ("linear", "recurrent", "head") else -3
+    return -1 if site.kind in ("linear", "recurrent", "head") else -len(site.output_shape)

@@ -1,4 +1,4 @@
-"""Where choices are made: layers of a network, its head, and blocks that a shortcut leads around."""
+"""Where choices are made: layers, the head, blocks that a shortcut leads around, and the widths of residual streams."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from .layers import ConvGeometry
 
 __all__ = ["HEAD", "Site", "SiteKind", "find_sites", "layer_site"]
 
-SiteKind = Literal["conv2d", "linear", "recurrent", "head", "block"]
+SiteKind = Literal["conv2d", "linear", "recurrent", "head", "block", "width"]
 
 #: Name of the site that stands for all fully connected layers at the end of a network.
 HEAD = "head"
@@ -25,14 +25,15 @@ class Site:
     """A place where a choice is made.
 
     Attributes:
-        name: Dotted path of the layer, `HEAD`, or the path of a block.
-        kind: "conv2d" (over signals, too, which count as images of one row), "linear", "recurrent", "head" or "block"
-            (what a shortcut leads around).
+        name: Dotted path of the layer, `HEAD`, the path of a block, or of a width that of the blocks that share it with
+            ".width" behind.
+        kind: "conv2d" (over signals, too, which count as images of one row), "linear", "recurrent", "head", "block"
+            (what a shortcut leads around) or "width" (the channels that residual additions tie together).
         input_shape: Shape of the input without the batch axis; of a head, the feature map before it is flattened; of a
             recurrent layer (steps, features).
         output_shape: Shape of the output without the batch axis.
-        layers: Dotted paths of the layers that a choice replaces: (name,), the head's linear layers in order, or the
-            layers of a block in order.
+        layers: Dotted paths of the layers that a choice replaces: (name,), the head's linear layers in order, the
+            layers of a block in order; () of a width, which leaves others in place with fewer channels.
         geometry: How the kernel of a convolution moves; None elsewhere.
         features: Widths of a head's layers from the flattened feature map to the output; () elsewhere.
         prunable: Whether output channels can be taken away without touching a layer that others depend on.
@@ -55,12 +56,12 @@ class Site:
 
     @property
     def is_layer(self) -> bool:
-        """Whether the site is one layer, not several."""
-        return self.kind not in ("head", "block")
+        """Whether the site is one layer."""
+        return self.kind not in ("head", "block", "width")
 
     @property
     def in_channels(self) -> int:
-        """Input channels of a convolution, head or block, input features of a linear or recurrent layer."""
+        """Input channels of a convolution, head, block or width, input features of a linear or recurrent layer."""
         return self.input_shape[-1] if self.kind in ("linear", "recurrent") else self.input_shape[0]
 
     @property
@@ -78,7 +79,7 @@ class Site:
         """Elements of the weights, without biases."""
         if self.kind == "head":
             return sum(a * b for a, b in zip(self.features, self.features[1:], strict=False))
-        if self.kind == "block":
+        if self.kind in ("block", "width"):
             return 0
         if self.kind == "recurrent":
             return self._recurrent_weights
@@ -94,7 +95,7 @@ class Site:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one inference; 0 of a block, whose layers are sites of their own."""
+        """Multiply-accumulates of one inference; 0 of a block or width, whose layers are sites of their own."""
         times = {"conv2d": math.prod(self.output_shape[1:]), "recurrent": self.input_shape[0]}
         return self.weights * times.get(self.kind, 1)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EspalierError
-from .channels import ChannelGroup
+from .channels import ChannelGroup, PlacedChannels
 from .choice import KEEP, Choice
 from .plan import Plan
 from .site import Site
@@ -26,7 +26,8 @@ class Narrowing(NamedTuple):
     kept: int
 
 
-#: What a site's producers did to its input channels: one narrowing per producer, None where nothing.
+#: What a site's producers did to its channels: one narrowing per producer, None where nothing. Producers are the sites
+#: that make what it reads, and the width that it writes into.
 State = tuple[Narrowing | None, ...]
 
 Mask = NDArray[np.bool_]
@@ -61,10 +62,11 @@ class SearchSpace:
     Args:
         sites: In order of execution.
         techniques: By name.
-        groups: By prunable site.
+        groups: By narrowing site: a prunable layer or a width.
         include: Patterns of the sites to compress; all where empty.
         exclude: Patterns of the sites to leave alone.
         skipped: Layers that are no sites, and why.
+        placements: Shortcuts that put channels of one width into those of another.
     """
 
     def __init__(
@@ -75,10 +77,12 @@ class SearchSpace:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         skipped: Mapping[str, str] | None = None,
+        placements: Sequence[PlacedChannels] = (),
     ) -> None:
         self.techniques = dict(techniques)
         self.groups = dict(groups)
         self.skipped = dict(skipped or {})
+        self.placements = tuple(placements)
         self.sites = tuple(sites)
         self.positions = {site.name: position for position, site in enumerate(self.sites)}
         open_sites = set(selected([site.name for site in sites], include, exclude))
@@ -114,9 +118,8 @@ class SearchSpace:
         return (KEEP, *(choice for technique in self.techniques.values() for choice in technique.choices(site)))
 
     def _producers_of(self, site: Site) -> tuple[str, ...]:
-        first = site.layers[0]
-        reading = (name for name, group in self.groups.items() if first in group.consumers or first in group.followers)
-        return tuple(name for name in reading if self.narrowings(name))
+        reaching = (name for name, group in self.groups.items() if group.reaches(site))
+        return tuple(name for name in reaching if self.narrowings(name))
 
     def narrowing(self, name: str, choice: Choice) -> Narrowing | None:
         """What a choice at the site `name` does to the site's output channels; None where all stay."""
@@ -179,14 +182,23 @@ class SearchSpace:
         gone = sum(self._inputs_gone(site, *pair) for pair in zip(self.producers[site.name], state, strict=True))
         if site.kind == "head":
             gone //= math.prod(site.input_shape[1:])
-        return site.narrowed(site.in_channels - gone) if gone else site
+        narrowed = site.narrowed(site.in_channels - gone) if gone else site
+        written = self.output_narrowing(site, state)
+        return narrowed.with_outputs(written[1].kept) if written else narrowed
+
+    def output_narrowing(self, site: Site, state: State) -> tuple[str, Narrowing] | None:
+        """The width whose choice takes output channels of the site away, and how; None where none does."""
+        for name, narrowing in zip(self.producers[site.name], state, strict=True):
+            if narrowing is not None and site.name in self.groups[name].members:
+                return name, narrowing
+        return None
 
     def _inputs_gone(self, site: Site, producer: str, narrowing: Narrowing | None) -> int:
-        if narrowing is None:
+        group = self.groups[producer]
+        if narrowing is None or not group.is_read_by(site):
             return 0
         channels = self.sites[self.positions[producer]].out_channels - narrowing.kept
-        consumers = self.groups[producer].consumers
-        return channels * (consumers[site.layers[0]].shape[1] if site.layers[0] in consumers else 1)
+        return channels * (group.consumers[site.layers[0]].shape[1] if site.layers[0] in group.consumers else 1)
 
     def mask(self, position: int, prefix: Sequence[int]) -> Mask:
         """Which choices are open at the site `position` after the choices `prefix` at the sites before it.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import FormatError
 from ..files import write_bytes
+from ..graph.placement import ChannelPlacement
 from .assembly import with_layers
 from .layers import build_module, describe_module
 
@@ -65,6 +66,8 @@ def _same_layer(layer: nn.Module, original: nn.Module | None) -> bool:
         return False
     if any(True for _ in layer.children()):
         return [name for name, _ in layer.named_children()] == [name for name, _ in original.named_children()]
+    if isinstance(layer, ChannelPlacement) and isinstance(original, ChannelPlacement):
+        return layer.config() == original.config()
     shapes = [(name, tensor.shape) for name, tensor in layer.state_dict().items()]
     return shapes == [(name, tensor.shape) for name, tensor in original.state_dict().items()]
 

@@ -13,7 +13,9 @@ from .assembly import batch_norm_pairs
 from .channels import ChannelGroup, channel_groups, recurrent_groups
 from .site import Site, find_sites
 from .space import SearchSpace
+from .streams import Stream, find_streams
 from .technique import Technique
+from .widths import find_widths, with_widths
 
 __all__ = ["Survey", "survey"]
 
@@ -26,7 +28,7 @@ class Survey:
         graph: The trace.
         fusion: What inference engines merge in it.
         space: The sites and their choices.
-        unprunable: Convolutions whose channels cannot go, and why.
+        unprunable: Convolutions and widths whose channels cannot go, and why.
     """
 
     graph: Graph
@@ -65,14 +67,17 @@ def survey(
     if not sites:
         reasons = "; ".join(f"{layer}: {reason}" for layer, reason in skipped.items()) or "no convolution, no linear"
         raise ModelError(f"{type(model).__name__} has no layer that can be compressed ({reasons})")
-    groups, unprunable = _prunable(model, graph, example_input, sites)
+    streams = find_streams(graph, model, sites)
+    groups, unprunable = _prunable(model, graph, example_input, sites, streams)
     sites = tuple(replace(site, prunable=site.name in groups) for site in sites)
-    space = SearchSpace(sites, techniques, groups, include, exclude, skipped)
-    return Survey(graph, fuse(graph), space, unprunable)
+    widths = find_widths(streams, graph, model, techniques.values(), groups)
+    sites, groups = with_widths(sites, widths), groups | widths.groups
+    space = SearchSpace(sites, techniques, groups, include, exclude, skipped, widths.placements)
+    return Survey(graph, fuse(graph), space, unprunable | widths.refused)
 
 
 def _prunable(
-    model: nn.Module, graph: Graph, example_input: Tensor, sites: Sequence[Site]
+    model: nn.Module, graph: Graph, example_input: Tensor, sites: Sequence[Site], streams: Sequence[Stream]
 ) -> tuple[dict[str, ChannelGroup], dict[str, str]]:
     """Channel groups in which every member is a site that can be rebuilt with fewer channels."""
     by_name = {site.name: site for site in sites}
@@ -87,6 +92,10 @@ def _prunable(
         if foreign := [member for member in members if member not in by_name]:
             refused[name] = f"its channels are read by {foreign[0]}, which is no site"
             del groups[name]
+    for stream in streams:
+        for name in stream.writers if stream.placements else ():
+            if groups.pop(name, None):
+                refused[name] = f"its channels are put among others by {stream.placements[0]}"
     return groups, refused
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,9 @@ COST_NAMES = ("latency_ms", "energy_mj", "storage_bytes")
 
 _PER_CHOICE = len(COST_NAMES) + 2
 _SITE, _RUNNING, _DEMAND, _DEVICE = 16, 6, 12, 4
+
+#: Kinds that an observation names; a width is known by having none of them.
+_KINDS: tuple[SiteKind, ...] = ("conv2d", "linear", "recurrent", "head", "block")
 
 
 def _layout(**sizes: int) -> dict[str, slice]:
@@ -122,7 +124,7 @@ class Observer:
         kernel = site.geometry.kernel if site.geometry else (1, 1)
         stride = site.geometry.stride if site.geometry else (1, 1)
         return [
-            *(float(site.kind == kind) for kind in get_args(SiteKind)),
+            *(float(site.kind == kind) for kind in _KINDS),
             position / len(self._space.sites),
             1 - position / len(self._space.sites),
             math.log2(site.in_channels) / 10,

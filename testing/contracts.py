@@ -4,6 +4,7 @@ A suite needs pytest, which `pip install 'espalier[dev]'` brings.
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +12,18 @@ import torch
 from torch import nn
 
 from ..agents.searcher import Searcher
+from ..compression.assembly import assemble
+from ..compression.bank_builder import build_bank
 from ..compression.calibration import calibrate
 from ..compression.layers import build_module, describe_module, layer_specs
+from ..compression.plan import Plan
 from ..compression.site import Site, find_sites
+from ..compression.storage import load_network, save_network
+from ..compression.survey import survey
 from ..compression.technique import ChannelTechnique, Technique
 from ..compression.variant import state_bytes
 from ..envs.rewards.reward import Reward
+from ..errors import EspalierError
 from ..evaluation.demand import Demand, Weights
 from ..graph.opspec import OpSpec
 from ..graph.trace import trace
@@ -109,6 +116,34 @@ class TechniqueContract:
                     self._check(module, layer, site, calibrations[site.name].examples)
                 assert all(torch.equal(a, b) for a, b in zip(before, layer.state_dict().values(), strict=True))
         assert offered or isinstance(technique, ChannelTechnique)
+
+    @torch.no_grad()
+    def test_what_it_narrows_fits_together(self, technique: Technique, tmp_path: Path) -> None:
+        """Every choice that takes channels away leaves a network that runs, is smaller, and can be written."""
+        if not isinstance(technique, ChannelTechnique) or not technique.criterion:
+            return  # it takes no channels away
+        narrowing = 0
+        for network, inputs in toy_networks():
+            try:
+                space = survey(network, inputs[:1], {technique.name: technique}).space
+            except EspalierError:
+                continue  # nothing in this network is for it
+            bank = build_bank(network, space, inputs, "contract")
+            for site in space.sites:
+                for narrow in space.narrowings(site.name):
+                    narrowing += 1
+                    plan = Plan.of(space.narrowed({site.name: narrow}))
+                    self._check_narrow(assemble(network, plan, bank), network, inputs, tmp_path)
+        assert narrowing
+
+    @staticmethod
+    def _check_narrow(narrow: nn.Module, network: nn.Module, inputs: torch.Tensor, folder: Path) -> None:
+        outputs = narrow(inputs)
+        assert outputs.shape == network(inputs).shape
+        assert torch.isfinite(outputs).all()
+        assert state_bytes(narrow) < state_bytes(network)
+        save_network(folder / "narrow.safetensors", narrow, network)
+        assert torch.allclose(load_network(folder / "narrow.safetensors", network)(inputs), outputs, atol=1e-5)
 
     @staticmethod
     def _check(module: nn.Module, layer: nn.Module, site: Site, examples: torch.Tensor | None) -> None:

@@ -11,7 +11,7 @@ from ...envs.walk import Walk, open_positions
 __all__ = ["Phase", "find_phases", "inheriting_walk"]
 
 _KINDS: dict[str, tuple[SiteKind, ...]] = {
-    "convolutions": ("conv2d", "recurrent", "block"),
+    "convolutions": ("conv2d", "recurrent", "block", "width"),
     "fully_connected": ("head", "linear"),
 }
 
@@ -21,7 +21,7 @@ class Phase:
     """The sites that one agent decides.
 
     Attributes:
-        name: "convolutions" (and recurrent layers and blocks) or "fully_connected" (and the head).
+        name: "convolutions" (and recurrent layers, blocks and widths) or "fully_connected" (and the head).
         positions: Of its sites that have a choice, in order of execution.
         inherited: Positions of all other sites that have one.
     """

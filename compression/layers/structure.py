@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from ...errors import FormatError
+from ...graph.placement import ChannelPlacement
 from .geometry import ConvGeometry
 from .layer import CompressedLayer
 
@@ -107,5 +108,6 @@ _KNOWN: dict[str, tuple[type[nn.Module], Callable[[Any], Description], Callable[
     "BatchNorm1d": (nn.BatchNorm1d, _describe_batch_norm, lambda arguments: nn.BatchNorm1d(**arguments)),
     "Sequential": (nn.Sequential, _describe_sequence, _build_sequence),
     "Identity": (nn.Identity, _nothing, lambda _: nn.Identity()),
+    "ChannelPlacement": (ChannelPlacement, ChannelPlacement.config, lambda arguments: ChannelPlacement(**arguments)),
     "ReLU": (nn.ReLU, _nothing, lambda _: nn.ReLU()),
 }

@@ -21,6 +21,7 @@ from .spatial_svd import SpatialSvd
 from .truncated_svd import TruncatedSvd
 from .tucker2 import Tucker2
 from .weight_sharing import WeightSharing
+from .width_scaling import WidthScaling
 
 __all__ = [
     "CanonicalPolyadic",
@@ -44,4 +45,5 @@ __all__ = [
     "TruncatedSvd",
     "Tucker2",
     "WeightSharing",
+    "WidthScaling",
 ]

@@ -12,6 +12,7 @@ from ..choice import Choice
 from ..fitting import reduced_weight
 from ..importance import CRITERIA
 from ..layers import build_module, describe_module
+from ..narrowing import with_output_channels
 from ..site import Site
 from ..technique import ChannelTechnique
 from .ranks import aligned, distinct
@@ -70,13 +71,7 @@ class ChannelPruning(ChannelTechnique):
         if isinstance(layer, nn.GRU | nn.LSTM):
             return _with_fewer_units(layer, kept, calibration)
         assert isinstance(layer, nn.Conv2d)
-        assert site.geometry is not None
-        narrow = site.geometry.layer(site.in_channels, len(kept), bias=layer.bias is not None)
-        narrow.weight.copy_(layer.weight[kept])
-        if layer.bias is not None:
-            assert narrow.bias is not None
-            narrow.bias.copy_(layer.bias[kept])
-        return narrow
+        return with_output_channels(layer, kept)
 
 
 def _with_fewer_units(layer: nn.GRU | nn.LSTM, kept: Tensor, calibration: Calibration) -> nn.Module:

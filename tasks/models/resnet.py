@@ -1,9 +1,9 @@
 """The residual networks of He et al. 2015 (sec. 4.2) for CIFAR: three stages of 16, 32 and 64 channels."""
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ...errors import ModelError
+from ...graph.placement import ChannelPlacement
 
 __all__ = ["CifarResNet"]
 
@@ -57,22 +57,11 @@ class _BasicBlock(nn.Module):
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut = _PaddedShortcut(outputs - inputs, stride) if inputs != outputs else nn.Identity()
+        widens = inputs != outputs
+        self.shortcut = ChannelPlacement.centred(inputs, outputs, stride) if widens else nn.Identity()
         self.relu2 = nn.ReLU()
 
     def forward(self, inputs: Tensor) -> Tensor:
         outputs = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(inputs)))))
         result: Tensor = self.relu2(outputs + self.shortcut(inputs))
         return result
-
-
-class _PaddedShortcut(nn.Module):
-    """Every stride-th pixel, with channels of zeros on both sides (option A)."""
-
-    def __init__(self, new_channels: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.padding = (0, 0, 0, 0, new_channels // 2, new_channels - new_channels // 2)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return functional.pad(inputs[:, :, :: self.stride, :: self.stride], self.padding)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from espalier.agents.adadeep.phases import find_phases
 from espalier.agents.dyna import costs
 from espalier.agents.dyna.codes import WalkTables
 from espalier.agents.dyna.costs import CostTables
@@ -16,10 +18,19 @@ from espalier.agents.dyna.policy import PolicyPlanner
 from espalier.agents.dyna.simulation import Pool, unique_rows
 from espalier.agents.dyna.surrogate import AccuracySurrogate, FeatureMap, Scales, logit
 from espalier.agents.dyna.walk_env import SimulatedWalks
+from espalier.compression.bank_builder import build_bank
+from espalier.compression.survey import survey
+from espalier.compression.techniques import ChannelPruning, DepthSkip, Int8, WidthScaling
+from espalier.envs.observation import Observer
 from espalier.envs.problem import Problem
+from espalier.envs.rewards.constrained import ConstrainedReward
 from espalier.errors import EspalierError
 from espalier.evaluation.demand import Demand, Weights
+from espalier.evaluation.evaluator import LocalEvaluator
 from espalier.evaluation.metrics import COSTS, Metrics
+from espalier.tasks.data.split import Split, Splits
+from espalier.tasks.models.resnet import CifarResNet
+from espalier.tasks.task import Task
 from espalier.testing.toy import toy_problem
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal, rankdata
@@ -38,6 +49,55 @@ def problem(small: Small) -> Problem:
 @pytest.fixture(scope="module")
 def tables(problem: Problem) -> WalkTables:
     return WalkTables(problem.bank)
+
+
+@pytest.fixture(scope="module")
+def residual(small: Small) -> Problem:
+    """Residual streams that are narrowed as a whole, blocks that are skipped, integers between them."""
+    torch.manual_seed(0)
+    part = Split(torch.rand(24, 3, 16, 16), torch.arange(24) % 10, (0.0,) * 3, (1.0,) * 3)
+    task = Task("residual", CifarResNet(8), Splits(part, part, part, part))
+    techniques = [WidthScaling(), ChannelPruning(kept=(0.5,)), Int8(), DepthSkip()]
+    surveyed = survey(task.model, task.example_input, {technique.name: technique for technique in techniques})
+    bank = build_bank(task.model, surveyed.space, task.calibrate.inputs(), "x")
+    evaluator = LocalEvaluator(task, surveyed, bank, small.device)
+    return Problem(bank, evaluator, ConstrainedReward(), Demand(), small.device)
+
+
+def test_tables_know_streams_that_are_narrowed_as_a_whole(residual: Problem) -> None:
+    space, tables, rng = residual.space, WalkTables(residual.bank), np.random.default_rng(0)
+    raw = np.stack([rng.integers(0, count, 200) for count in tables.counts], 1)
+    walks = tables.canonical(raw)
+    assert walks.tolist() == [list(space.canonical(walk)) for walk in raw.tolist()]
+    expected = np.array([residual.errors(walk) for walk in walks.tolist()])
+    for position, site in enumerate(space.sites):
+        for inner in space.inside(site):
+            expected[walks[:, position] > 0, inner] = 0.0
+    assert np.array_equal(tables.errors(walks), expected)
+    objective = Objective(residual, tables, np.random.default_rng(0))
+    assert objective.is_exact
+    for walk, metrics in zip(walks.tolist(), objective.metrics(walks), strict=True):
+        exact = residual.costs(walk)
+        for name in set(COSTS) - {"peak_memory_bytes"}:
+            assert metrics.cost(name) == pytest.approx(exact.cost(name), rel=1e-9)
+
+
+def test_a_width_is_observed_and_decided_like_a_layer(residual: Problem) -> None:
+    space, observer = residual.space, Observer(residual)
+    keep = [0] * len(space.sites)
+    position = space.positions["layer2.width"]
+    flags = {site.kind: observer.view(p, keep).vector[:5].tolist() for p, site in enumerate(space.sites)}
+    assert flags["width"] == [0.0] * 5
+    assert len({tuple(values) for values in flags.values()}) == len(flags)
+    view = observer.view(position, keep)
+    for index in (1, 2):
+        walk = [*keep[:position], index, *keep[position + 1 :]]
+        saved = residual.baseline.cost("latency_ms") - residual.costs(walk).cost("latency_ms")
+        assert view.savings[index, 0] == pytest.approx(saved / residual.baseline.cost("latency_ms"), rel=1e-5)
+        assert view.errors[index] == pytest.approx(residual.errors(walk)[position])
+    first, second = find_phases(residual)
+    assert position in first.positions
+    assert not any(space.sites[p].kind == "width" for p in second.positions)
 
 
 def test_tables_say_what_the_space_says(problem: Problem, tables: WalkTables) -> None:

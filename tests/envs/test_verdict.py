@@ -111,7 +111,7 @@ def test_searches_report_prices_and_begin_anew() -> None:
         RandomSearch(seed=1).search(problem, 20, listener)
     assert first.heard == second.heard
     assert len(first.heard) == 20
-    assert first.heard[-1]["reward/price_accuracy"] > 0.5
+    assert first.heard[-1]["reward/price_accuracy"] > 2 * first.heard[1]["reward/price_accuracy"] > 0
 
 
 def test_steps_out_of_range_are_refused() -> None:

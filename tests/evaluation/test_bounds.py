@@ -5,7 +5,15 @@ import pytest
 import torch
 from espalier.compression.bank_builder import build_bank
 from espalier.compression.survey import survey
-from espalier.compression.techniques import ChannelPruning, Composition, DepthSkip, Int8, LowBits, SpatialSvd
+from espalier.compression.techniques import (
+    ChannelPruning,
+    Composition,
+    DepthSkip,
+    Int8,
+    LowBits,
+    SpatialSvd,
+    WidthScaling,
+)
 from espalier.envs.layer_wise import LayerWiseEnv
 from espalier.envs.problem import Problem
 from espalier.envs.rewards.constrained import ConstrainedReward
@@ -26,20 +34,24 @@ def _made(small: Small, name: str) -> Problem:
         evaluator = small.evaluator
         return Problem(small.bank, evaluator, ConstrainedReward(), Demand(), small.device, evaluator.bounds())
     torch.manual_seed(0)
-    shape = (3, 16, 16) if name == "blocks" else (12, 20)
-    model: nn.Module = CifarResNet(8) if name == "blocks" else RecurrentClassifier(n_features=20, hidden=32)
-    part = Split(torch.rand(24, *shape), torch.arange(24) % 10, (0.0,) * shape[0 if name == "blocks" else 1],
-                 (1.0,) * shape[0 if name == "blocks" else 1], 1 if name == "blocks" else 2)  # fmt: skip
+    is_recurrent = name == "recurrent"
+    shape = (12, 20) if is_recurrent else (3, 16, 16)
+    model: nn.Module = RecurrentClassifier(n_features=20, hidden=32) if is_recurrent else CifarResNet(8)
+    axis = 2 if is_recurrent else 1
+    channels = shape[axis - 1]
+    part = Split(torch.rand(24, *shape), torch.arange(24) % 10, (0.0,) * channels, (1.0,) * channels, axis)
     task = Task(name, model, Splits(part, part, part, part))
     compositions = [Composition([ChannelPruning(), Int8()])]
     techniques = [ChannelPruning(), SpatialSvd(), Int8(), LowBits(), DepthSkip(), *compositions]
+    if name == "widths":
+        techniques.append(WidthScaling(kept=(0.75, 0.5), channel_multiple=4))
     surveyed = survey(task.model, task.example_input, {technique.name: technique for technique in techniques})
     bank = build_bank(task.model, surveyed.space, task.calibrate.inputs(), "x")
     evaluator = LocalEvaluator(task, surveyed, bank, small.device)
     return Problem(bank, evaluator, ConstrainedReward(), Demand(macs=1e12), small.device, evaluator.bounds())
 
 
-@pytest.mark.parametrize("name", ["digits", "blocks", "recurrent"])
+@pytest.mark.parametrize("name", ["digits", "blocks", "widths", "recurrent"])
 def test_no_plan_costs_less_than_its_bounds(small: Small, name: str) -> None:
     problem = _made(small, name)
     space, bounds = problem.space, problem.evaluator.bounds()
