@@ -105,13 +105,13 @@ def test_searches_report_prices_and_begin_anew() -> None:
         def trained(self, metrics: dict[str, float]) -> None:
             self.heard.append(dict(metrics))
 
-    problem = toy_problem(PrimalDualReward(), Demand(max_accuracy_drop_points=0.5))
+    problem = toy_problem(PrimalDualReward(), Demand(max_accuracy_drop_points=0.01))
     first, second = Listener(), Listener()
     for listener in (first, second):
         RandomSearch(seed=1).search(problem, 20, listener)
     assert first.heard == second.heard
     assert len(first.heard) == 20
-    assert first.heard[-1]["reward/price_accuracy"] > 2 * first.heard[1]["reward/price_accuracy"] > 0
+    assert first.heard[-1]["reward/price_accuracy"] > 0.5
 
 
 def test_steps_out_of_range_are_refused() -> None:
