@@ -3,11 +3,11 @@
     python benchmarks/proxy.py [--tasks fashion_lenet5,...] [--plans 30] [--evaluations 150] [--epochs 3] [--json FILE]
                                [OVERRIDE ...]
 
-A search fills an archive; plans spread over its accuracies (without what is hopeless: under half of the original's) are
-refitted and fine-tuned like a winner, and judged on the test split, which no search sees. Printed are Spearman's rank
-correlations with the searched accuracy: over all of them, and within groups of nearly equal cost (plans sorted by
-multiply-accumulates and divided into five groups; the mean over the groups, weighted by size), each with a 95 %
-bootstrap interval; the same for the accuracy after the refit and for the negative sum of the choices' errors.
+A search and as many random plans fill an archive; plans spread over its accuracies and costs (without what is hopeless:
+under half of the original's accuracy) are refitted and fine-tuned like a winner, and judged on the test split, which
+no search sees. Printed are Spearman's rank correlations with the searched accuracy: over all of them, and within groups
+of nearly equal cost (plans sorted by multiply-accumulates and divided into five groups; the mean over the groups,
+weighted by size), each with a 95 % bootstrap interval; the same for the accuracy after the refit and for the negative sum of the choices' errors.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from composing import compose_config
+from espalier.agents.random_search import RandomSearch
 from espalier.agents.searcher import Searcher
 from espalier.commands.building import build
 from espalier.commands.search import Prepared, prepare
@@ -38,10 +39,21 @@ Floats = NDArray[np.float64]
 
 
 def spread(evaluations: list[Evaluation], floor: float, count: int) -> list[Evaluation]:
-    """Plans at even ranks of their accuracy among those above a floor."""
-    ranked = sorted((e for e in evaluations if e.metrics.accuracy > floor), key=lambda e: e.metrics.accuracy)
-    ranks = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
-    return [ranked[rank] for rank in ranks]
+    """Plans above a floor of accuracy that cover the plane of accuracy and logarithmic arithmetic.
+
+    Beginning with the most accurate one, always that which is farthest from those taken already, each axis divided by
+    its range.
+    """
+    unique = {e.plan.hash: e for e in evaluations if e.metrics.accuracy > floor}
+    able = sorted(unique.values(), key=lambda e: -e.metrics.accuracy)
+    points = np.array([(e.metrics.accuracy, np.log(e.metrics.cost("macs"))) for e in able])
+    points /= np.ptp(points, axis=0) + 1e-12
+    taken = [0]
+    distances = np.linalg.norm(points - points[0], axis=1)
+    while len(taken) < min(count, len(able)) and distances.max() > 0:
+        taken.append(int(distances.argmax()))
+        distances = np.minimum(distances, np.linalg.norm(points - points[taken[-1]], axis=1))
+    return [able[index] for index in taken]
 
 
 def fine_tuned(prepared: Prepared, evaluation: Evaluation, recipe: FinishRecipe, epochs: int) -> tuple[float, float]:
@@ -96,6 +108,9 @@ def run(task: str, options: argparse.Namespace) -> dict[str, Any]:
     agent: Searcher = build(config["agent"])
     problem = prepared.problem
     archive = list(agent.search(problem, options.evaluations))
+    archive += [
+        e for e in RandomSearch().search(problem, options.evaluations) if e.plan not in {k.plan for k in archive}
+    ]
     chosen = spread(archive, 0.5 * problem.baseline.accuracy, options.plans)
     recipe: FinishRecipe = build(config["finish"])
     ends = [fine_tuned(prepared, evaluation, recipe, options.epochs) for evaluation in chosen]
