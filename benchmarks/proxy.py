@@ -7,7 +7,8 @@ A search and as many random plans fill an archive; plans spread over its accurac
 under half of the original's accuracy) are refitted and fine-tuned like a winner, and judged on the test split, which
 no search sees. Printed are Spearman's rank correlations with the searched accuracy: over all of them, and within groups
 of nearly equal cost (plans sorted by multiply-accumulates and divided into five groups; the mean over the groups,
-weighted by size), each with a 95 % bootstrap interval; the same for the accuracy after the refit and for the negative sum of the choices' errors.
+weighted by size), each with a 95 % bootstrap interval; the same for the accuracy after the refit and for the negative
+sum of the choices' errors.
 """
 
 import argparse
