@@ -128,7 +128,13 @@ def run(task: str, options: argparse.Namespace) -> dict[str, Any]:
         shown = "  ".join(f"{where} {m:.2f} [{low:.2f}, {high:.2f}]" for where, (m, low, high) in found.items())
         print(f"{task:20} {len(chosen)} plans  {name:22} {shown}", flush=True)
     plans = [
-        {"searched": e.metrics.accuracy, "refitted": r, "fine_tuned": t, "macs": e.metrics.cost("macs")}
+        {
+            "searched": e.metrics.accuracy,
+            "refitted": r,
+            "fine_tuned": t,
+            "macs": e.metrics.cost("macs"),
+            "plan": {name: str(choice) for name, choice in e.plan},
+        }
         for e, (r, t) in zip(chosen, ends, strict=True)
     ]
     return {"task": task, "plans": plans, "correlations": table, "torch": torch.__version__}
