@@ -24,6 +24,7 @@ from espalier.agents.random_search import RandomSearch
 from espalier.agents.searcher import Searcher
 from espalier.commands.building import build
 from espalier.commands.search import Prepared, prepare
+from espalier.compression.layers import trainable
 from espalier.envs.problem import Problem
 from espalier.evaluation.archive import Evaluation
 from espalier.finish.recipe import FinishRecipe
@@ -61,10 +62,11 @@ def fine_tuned(prepared: Prepared, evaluation: Evaluation, recipe: FinishRecipe,
     """Accuracy on the search split after the refit, and on the test split after fine-tuning."""
     task, problem = prepared.task, prepared.problem
     (candidate,) = refitted_candidates(task, prepared.survey, problem.bank, [evaluation], recipe.refit_images)
-    student = copy.deepcopy(candidate.network).requires_grad_(True)
+    student = copy.deepcopy(candidate.network)
     gentle = type(recipe.distillation)(**{**vars(recipe.distillation), "epochs": epochs})
-    distil(student, task.model, task.fit, task.search, gentle, seed=0)
-    return candidate.accuracy, accuracy(executable(student.requires_grad_(False).eval()), task.open_test_split())
+    with trainable(student):
+        distil(student, task.model, task.fit, task.search, gentle, seed=0)
+    return candidate.accuracy, accuracy(executable(student.eval()), task.open_test_split())
 
 
 def correlations(seen: Floats, reached: Floats, macs: Floats) -> dict[str, tuple[float, float, float]]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..compression.assembly import fold_batch_norms
 from ..compression.bank import Bank
+from ..compression.layers import trainable
 from ..compression.plan import Plan
 from ..compression.storage import save_network, serialise_network
 from ..compression.survey import Survey
@@ -177,12 +178,10 @@ class Finisher:
         return self._demand.is_met(metrics, baseline), self._judge(metrics)
 
     def _fine_tuned(self, winner: Candidate) -> tuple[nn.Module, DistillationReport]:
-        student = copy.deepcopy(winner.network)
-        for parameter in student.parameters():
-            parameter.requires_grad_(True)
-        task = self._task
-        report = distil(student, task.model, task.fit, task.search, self._recipe.distillation, self._seed)
-        return student.requires_grad_(False).eval(), report
+        student, task = copy.deepcopy(winner.network), self._task
+        with trainable(student):
+            report = distil(student, task.model, task.fit, task.search, self._recipe.distillation, self._seed)
+        return student.eval(), report
 
     def _with_grids(self, network: nn.Module) -> nn.Module:
         if not self._device.keeps_integers:

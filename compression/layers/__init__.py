@@ -12,6 +12,7 @@ from .pooled_head import PooledHead
 from .quantized import QuantizedConv2d, QuantizedLinear
 from .stored import StoredLayer
 from .structure import build_module, describe_module
+from .training import trainable
 
 __all__ = [
     "Codec",
@@ -37,4 +38,5 @@ __all__ = [
     "layer_specs",
     "parameter_count",
     "register_layer",
+    "trainable",
 ]

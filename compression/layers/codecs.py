@@ -70,6 +70,12 @@ class Codec(nn.Module):
     def scale_rows(self, scale: Tensor) -> None:
         """Multiply each row by an element of `scale`."""
 
+    def start_training(self) -> None:
+        """Make everything trainable that can be; before the optimiser is made."""
+
+    def end_training(self) -> None:
+        """Store what was learnt."""
+
     @property
     def n_parameters(self) -> int:
         """Elements that are stored, without those that were pruned."""
@@ -82,6 +88,9 @@ class Codec(nn.Module):
 class UniformCodec(Codec):
     """Whole numbers of few bits with one symmetric scale a row, entropy-coded.
 
+    In training the weights are real numbers, rounded when they are used; gradients pass the rounding as they are
+    (Bengio et al. 2013, arXiv 1308.3432), and the steps learn with them (Esser et al. 2020, arXiv 1902.08153, eq. 3).
+
     Args:
         shape: Of the tensor.
         bits: 2 to 8; the numbers are -limit to limit with limit 2^(bits-1) - 1.
@@ -89,12 +98,14 @@ class UniformCodec(Codec):
     """
 
     coded: Tensor
+    latent: nn.Parameter | None
 
     def __init__(self, shape: list[int] | tuple[int, ...], bits: int, coded_bytes: int) -> None:
         super().__init__(shape)
         self.bits = bits
         self._hold("coded", coded_bytes)
         self.scale = nn.Parameter(torch.ones(self.shape[0]))
+        self.register_parameter("latent", None)
 
     @classmethod
     def store(cls, codes: Tensor, scale: Tensor, bits: int) -> "UniformCodec":
@@ -122,8 +133,29 @@ class UniformCodec(Codec):
 
     @override
     def decode(self) -> Tensor:
-        codes = decode_symbols(self.coded, self.bits, self.shape.numel()) - self.limit_of(self.bits)
+        if self.latent is None:
+            codes = decode_symbols(self.coded, self.bits, self.shape.numel()) - self.limit_of(self.bits)
+        else:
+            real = self._steps(self.latent)
+            codes = real + (real.round() - real).detach()
         return (codes.view(self.shape[0], -1) * self.scale[:, None]).view(self.shape)
+
+    def _steps(self, latent: Tensor) -> Tensor:
+        """Weights in steps of their rows, cut off at the grid's ends; shape (rows, row length)."""
+        limit = self.limit_of(self.bits)
+        return (latent.view(self.shape[0], -1) / self.scale[:, None]).clamp(-limit, limit)
+
+    @override
+    def start_training(self) -> None:
+        self.latent = nn.Parameter(self.decode().detach())
+
+    @torch.no_grad()
+    @override
+    def end_training(self) -> None:
+        if self.latent is not None:
+            codes = self._steps(self.latent).round().long()
+            self.coded = encode_symbols(codes.view(self.shape) + self.limit_of(self.bits), self.bits)
+            self.latent = None
 
     @override
     @torch.no_grad()

@@ -12,6 +12,7 @@ from espalier.compression.layers import (
     UniformCodec,
     build_module,
     describe_module,
+    trainable,
 )
 from espalier.compression.layers.symbols import decode_symbols, encode_symbols
 from espalier.errors import FormatError
@@ -144,6 +145,70 @@ def test_what_is_stored_can_be_trained() -> None:
     assert float((stored(inputs) - targets).square().mean()) < before
     values = stored.tensors()["weight"] / stored.codecs["weight"].scale.detach()[:, None]
     assert len(values.mul(1e3).round().unique()) == 2
+
+
+def _uniform(rows: int, columns: int, bits: int) -> UniformCodec:
+    limit = UniformCodec.limit_of(bits)
+    codes = torch.randint(-limit, limit + 1, (rows, columns))
+    return UniformCodec.store(codes, torch.rand(rows) + 0.5, bits)
+
+
+def test_rounded_weights_are_trained_and_stay_on_their_grid() -> None:
+    """The oracle is training of the steps alone, which is all that fixed numbers leave."""
+    torch.manual_seed(0)
+    layer, codec = nn.Linear(8, 4), _uniform(4, 8, 4)
+    inputs = torch.randn(256, 8)
+    targets = inputs @ torch.randn(8, 4)
+    losses = {}
+    for is_whole in (False, True):
+        stored = StoredLayer.of(layer, {"weight": codec}, {})
+        with trainable(stored):
+            if not is_whole:
+                stored.codecs["weight"].latent.requires_grad_(False)
+            optimizer = torch.optim.Adam([p for p in stored.parameters() if p.requires_grad], 0.05)
+            for _ in range(100):
+                loss = (stored(inputs) - targets).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            with torch.no_grad():
+                in_training = stored(inputs)
+        losses[is_whole] = float((stored(inputs) - targets).square().mean())
+        assert torch.allclose(stored(inputs), in_training, atol=1e-5)
+        trained = stored.codecs["weight"]
+        steps = trained.decode() / trained.scale[:, None]
+        assert torch.allclose(steps, steps.round(), atol=1e-4)
+        assert steps.abs().max() <= 7.001
+        assert set(trained.state_dict()) == {"coded", "scale"}
+        assert not any(parameter.requires_grad for parameter in stored.parameters())
+        again = StoredLayer(describe_module(layer), {"weight": trained.describe()})
+        again.load_state_dict(stored.state_dict())
+        assert torch.equal(again(inputs), stored(inputs))
+    assert losses[True] < 0.5 * losses[False]
+
+
+def test_gradients_of_rounded_weights_are_those_of_the_equations() -> None:
+    """Straight through inside the grid, nothing outside; of a step: the rounded minus the real number of steps."""
+    codec = _uniform(3, 5, 3)
+    codec.start_training()
+    with torch.no_grad():
+        codec.latent.add_(torch.randn(3, 5))
+    weights = torch.randn(3, 5)
+    (codec.decode() * weights).sum().backward()
+    real = codec.latent.detach() / codec.scale.detach()[:, None]
+    inside = real.abs() <= 3
+    assert torch.allclose(codec.latent.grad, weights * inside)
+    rounded = real.clamp(-3, 3).round()
+    expected = (weights * torch.where(inside, rounded - real, rounded)).sum(1)
+    assert torch.allclose(codec.scale.grad, expected, atol=1e-5)
+
+
+def test_training_that_learns_nothing_changes_nothing() -> None:
+    codec = _uniform(6, 40, 2)
+    before = {name: value.clone() for name, value in codec.state_dict().items()}
+    with trainable(nn.ModuleList([codec])):
+        pass
+    assert all(torch.equal(value, before[name]) for name, value in codec.state_dict().items())
 
 
 def test_bad_descriptions_are_refused() -> None:
