@@ -17,8 +17,10 @@ from ..compression.choice import KEEP
 from ..compression.counting import SizeCounter
 from ..compression.plan import Plan
 from ..compression.realised import Realiser
+from ..compression.refit import refit
 from ..compression.survey import Survey
 from ..compression.technique import settings
+from ..errors import EspalierError
 from ..files import content_hash
 from ..graph.graph import Operator
 from ..graph.integers import with_conversions
@@ -31,6 +33,7 @@ from .bounds import CostBounds
 from .metrics import Metrics
 from .recalibration import RelativeRecalibration
 from .store import Record, Store
+from .tuning import BriefTuning
 
 __all__ = ["EvaluatedPlan", "Evaluator", "LocalEvaluator"]
 
@@ -76,9 +79,16 @@ class LocalEvaluator:
         store: Remembers accuracies between runs; None forgets them.
         recalibration_share: Images of the calibrate split that batch-norm statistics are adapted on, as a share of the
             search split: what recalibration adds to the time of an evaluation.
+        refit_images: Calibration images that a plan's layers are solved again on before it is judged; 0 takes the
+            bank's as they are.
+        tuning_steps: Gradient steps towards the original before a plan is judged; 0 judges it as it is assembled.
+        tuning_rate: Their first learning rate, above 0.
 
     Attributes:
         device: The hardware model.
+
+    Raises:
+        EspalierError: A setting is out of range.
     """
 
     def __init__(
@@ -88,14 +98,25 @@ class LocalEvaluator:
         bank: Bank,
         device: HardwareModel,
         store: Store | None = None,
+        *,
         recalibration_share: float = 0.07,
+        refit_images: int = 0,
+        tuning_steps: int = 0,
+        tuning_rate: float = 2e-4,
     ) -> None:
+        if min(recalibration_share, refit_images, tuning_steps) < 0 or not tuning_rate > 0:
+            wanted = "recalibration_share, refit_images and tuning_steps must be at least 0, tuning_rate above 0"
+            got = f"{recalibration_share}, {refit_images}, {tuning_steps} and {tuning_rate}"
+            raise EspalierError(f"evaluator: {wanted}; got {got}")
         self._task = task
         self._survey = survey
         self._bank = bank
         self.device = device
         self._store = store
         self._recalibration_images = max(_FEWEST_IMAGES, round(recalibration_share * len(task.search)))
+        self._refit_images = refit_images
+        self._tuning_steps = tuning_steps
+        self._tuning_rate = tuning_rate
         self._realiser = Realiser(survey.graph, survey.fusion, bank)
         self._sizes = SizeCounter(task.model, bank, survey.batch_norm_pairs)
         self._costs: dict[str, Metrics] = {}
@@ -117,6 +138,10 @@ class LocalEvaluator:
         return RelativeRecalibration(self._task.model, images)
 
     @cached_property
+    def _tuning(self) -> BriefTuning:
+        return BriefTuning(self._task.model, self._task.calibrate.inputs(), self._tuning_steps, self._tuning_rate)
+
+    @cached_property
     def _batches(self) -> list[tuple[Tensor, Tensor]]:
         return list(self._task.search.batches(BATCH_SIZE))
 
@@ -125,14 +150,22 @@ class LocalEvaluator:
         """Hash of everything that an accuracy depends on beside the plan."""
         techniques = [settings(technique) for _, technique in sorted(self._bank.space.techniques.items())]
         facts = (EVALUATOR_VERSION, self._recalibration_images, techniques, torch.__version__)
-        return content_hash(self._task.fingerprint, repr(facts))
+        refitting = ("refit", self._refit_images) if self._refit_images else ()
+        tuning = ("tuning", self._tuning_steps, self._tuning_rate) if self._tuning_steps else ()
+        return content_hash(self._task.fingerprint, repr(facts + refitting + tuning))
 
     def network(self, plan: Plan) -> nn.Module:
-        """The network of a plan, recalibrated, its batch-norms folded."""
-        network = assemble(self._task.model, plan, self._bank)
-        if plan.hash != self._bank.space.keep_plan.hash:
-            network = self._recalibration.apply(network, self._bank.kept_channels(plan))
-        return fold_batch_norms(network, self._survey.batch_norm_pairs)
+        """The network of a plan: recalibrated, its batch-norms folded; refitted and tuned where asked for."""
+        if plan.hash == self._bank.space.keep_plan.hash:
+            return fold_batch_norms(self._task.model, self._survey.batch_norm_pairs)
+        network = self._recalibration.apply(self._assembled(plan), self._bank.kept_channels(plan))
+        folded = fold_batch_norms(network, self._survey.batch_norm_pairs)
+        return self._tuning.apply(folded) if self._tuning_steps else folded
+
+    def _assembled(self, plan: Plan) -> nn.Module:
+        if not self._refit_images:
+            return assemble(self._task.model, plan, self._bank)
+        return refit(self._task.model, plan, self._bank, self._task.calibrate.inputs(slice(0, self._refit_images)))
 
     def evaluate(self, plans: Sequence[Plan]) -> Sequence[EvaluatedPlan]:
         """Accuracy on the search split and costs of each plan."""

@@ -19,7 +19,7 @@ from .augmentation import Augmentation, Augmenting
 from .data.split import Split
 from .feature_matching import FeatureMap, FeatureMatching, feature_matching
 
-__all__ = ["DistillationRecipe", "DistillationReport", "distil"]
+__all__ = ["DistillationRecipe", "DistillationReport", "distil", "softened_divergence"]
 
 Loss = Literal["logits", "features", "both"]
 
@@ -187,13 +187,19 @@ class _Trainer:
         if self._features is not None:
             loss = (1 - recipe.label_weight) * recipe.feature_weight * self._features.loss() + loss
         if recipe.loss != "features":
-            soft = _divergence(scores, wanted, recipe.temperature)
+            soft = softened_divergence(scores, wanted, recipe.temperature)
             loss = (1 - recipe.label_weight) * recipe.temperature**2 * soft + loss
         return loss
 
 
-def _divergence(scores: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of the softened outputs, mean over the batch."""
+def softened_divergence(scores: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of the softened outputs, mean over the batch.
+
+    Args:
+        scores: Of the student, shape (batch, classes).
+        wanted: Of the teacher, the same shape.
+        temperature: Above 0; divides both.
+    """
     return functional.kl_div(
         (scores / temperature).log_softmax(1),
         (wanted / temperature).log_softmax(1),

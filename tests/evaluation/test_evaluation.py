@@ -202,7 +202,7 @@ def test_the_store_answers_repeats_and_other_contexts_do_not_mix(small: Small, t
     store = Store(tmp_path / "store.sqlite")
 
     def evaluator(share: float) -> LocalEvaluator:
-        return LocalEvaluator(small.task, small.survey, small.bank, small.device, store, share)
+        return LocalEvaluator(small.task, small.survey, small.bank, small.device, store, recalibration_share=share)
 
     plan = small.survey.space.plan([1] * len(small.survey.space.sites))
     first = evaluator(0.1).evaluate([plan])[0]
