@@ -36,6 +36,7 @@ _LENET = [
     "space.techniques.truncated_svd.speedups=[2,4]",
     "space.techniques.magnitude_pruning.sparsities=[0.75]",
     "data.search=500",
+    "evaluator=local",
 ]
 
 _DIGITS = [
@@ -68,9 +69,9 @@ TASKS: dict[str, list[str]] = {
 
 #: Real task -> the same: larger, with evaluations that are made when asked for.
 REAL_TASKS: dict[str, list[str]] = {
-    "fashion": ["task=fashion_lenet5", *_DEVICE],
-    "cifar10": ["task=cifar10_resnet20", *_DEVICE],
-    "spoken_digits": ["task=spoken_digits_gru", *_DEVICE],
+    "fashion": ["task=fashion_lenet5", "evaluator=local", *_DEVICE],
+    "cifar10": ["task=cifar10_resnet20", "evaluator=local", *_DEVICE],
+    "spoken_digits": ["task=spoken_digits_gru", "evaluator=local", *_DEVICE],
 }
 
 

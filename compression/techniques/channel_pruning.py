@@ -15,6 +15,7 @@ from ..layers import build_module, describe_module
 from ..narrowing import with_output_channels
 from ..site import Site
 from ..technique import ChannelTechnique
+from .ranges import at_least_one, shares
 from .ranks import aligned, distinct
 
 __all__ = ["ChannelPruning"]
@@ -43,8 +44,8 @@ class ChannelPruning(ChannelTechnique):
     ) -> None:
         if criterion not in CRITERIA:
             raise EspalierError(f"channel_pruning.criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}")
-        self._kept = tuple(kept)
-        self._channel_multiple = channel_multiple
+        self._kept = shares("channel_pruning.kept", *kept)
+        (self._channel_multiple,) = at_least_one("channel_pruning.channel_multiple", channel_multiple)
         self.criterion = criterion
         self.name = "channel_pruning" if criterion == "consumers" else f"channel_pruning_{criterion}"
 

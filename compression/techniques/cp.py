@@ -13,6 +13,7 @@ from ..fitting import least_squares
 from ..layers import ConvGeometry
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
+from .ranges import above_one, at_least_one
 from .ranks import aligned, distinct
 
 __all__ = ["CanonicalPolyadic"]
@@ -34,8 +35,8 @@ class CanonicalPolyadic(Technique):
     name = "cp"
 
     def __init__(self, speedups: Sequence[float] = (3, 6), rank_multiple: int = 8) -> None:
-        self._speedups = tuple(speedups)
-        self._rank_multiple = rank_multiple
+        self._speedups = above_one("cp.speedups", *speedups)
+        (self._rank_multiple,) = at_least_one("cp.rank_multiple", rank_multiple)
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:

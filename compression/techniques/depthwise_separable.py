@@ -12,6 +12,7 @@ from ..fitting import least_squares, whitened_basis
 from ..layers import ConvGeometry
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
+from .ranges import at_least_one
 
 __all__ = ["DepthwiseSeparable", "channel_kernels", "stacked_depthwise"]
 
@@ -29,7 +30,7 @@ class DepthwiseSeparable(Technique):
     name = "depthwise_separable"
 
     def __init__(self, multipliers: Sequence[int] = (1, 2)) -> None:
-        self._multipliers = tuple(multipliers)
+        self._multipliers = at_least_one("depthwise_separable.multipliers", *multipliers)
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:

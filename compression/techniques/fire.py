@@ -12,6 +12,7 @@ from ..fitting import least_squares
 from ..layers import FireConv2d
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
+from .ranges import at_least_one, shares, shares_or_all
 from .ranks import aligned, distinct
 from .tucker2 import channel_directions, channel_features
 
@@ -35,9 +36,9 @@ class Fire(Technique):
     def __init__(
         self, squeezes: Sequence[float] = (0.5, 0.25), pointwise_share: float = 0.5, rank_multiple: int = 8
     ) -> None:
-        self._squeezes = tuple(squeezes)
-        self._pointwise_share = pointwise_share
-        self._rank_multiple = rank_multiple
+        self._squeezes = shares_or_all("fire.squeezes", *squeezes)
+        (self._pointwise_share,) = shares("fire.pointwise_share", pointwise_share)
+        (self._rank_multiple,) = at_least_one("fire.rank_multiple", rank_multiple)
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:

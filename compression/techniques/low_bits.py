@@ -10,6 +10,7 @@ from ..choice import Choice
 from ..fitting import round_in_sequence
 from ..layers import Codec, UniformCodec
 from ..site import Site
+from .ranges import checked
 from .storing import LAYER_KINDS, StoringTechnique, Weight
 
 __all__ = ["LowBits"]
@@ -33,7 +34,7 @@ class LowBits(StoringTechnique):
 
     def __init__(self, bits: Sequence[int] = (8, 4, 2), kinds: Sequence[str] = LAYER_KINDS) -> None:
         super().__init__(kinds)
-        self._bits = tuple(bits)
+        self._bits = checked("low_bits.bits", bits, "2 to 8", lambda bit: bit in range(2, 9))
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:

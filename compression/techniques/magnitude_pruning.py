@@ -10,6 +10,7 @@ from ..choice import Choice
 from ..fitting import round_in_sequence
 from ..layers import Codec, SparseCodec
 from ..site import Site
+from .ranges import shares
 from .storing import FLOAT_BITS, LAYER_KINDS, StoringTechnique, Weight
 
 __all__ = ["MagnitudePruning", "pruned", "salience"]
@@ -30,7 +31,7 @@ class MagnitudePruning(StoringTechnique):
 
     def __init__(self, sparsities: Sequence[float] = (0.5, 0.75, 0.9), kinds: Sequence[str] = LAYER_KINDS) -> None:
         super().__init__(kinds)
-        self._sparsities = tuple(sparsities)
+        self._sparsities = shares("magnitude_pruning.sparsities", *sparsities)
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:

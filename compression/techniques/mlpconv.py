@@ -13,6 +13,7 @@ from ..fitting import output_basis, shrunk_covariance, solve_right
 from ..layers import ConvGeometry
 from ..site import Site
 from ..technique import Technique, weight_matrix
+from .ranges import at_least_one, shares_or_all
 from .ranks import aligned, distinct
 
 __all__ = ["MlpConv"]
@@ -40,9 +41,9 @@ class MlpConv(Technique):
     def __init__(
         self, middles: Sequence[float] = (0.5, 0.25), steps: int = 60, width_multiple: int = 8, seed: int = 0
     ) -> None:
-        self._middles = tuple(middles)
-        self._steps = steps
-        self._width_multiple = width_multiple
+        self._middles = shares_or_all("mlpconv.middles", *middles)
+        (self._steps,) = at_least_one("mlpconv.steps", steps)
+        (self._width_multiple,) = at_least_one("mlpconv.width_multiple", width_multiple)
         self._seed = seed
 
     @override

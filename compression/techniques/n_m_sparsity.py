@@ -10,9 +10,12 @@ from ..choice import Choice
 from ..layers import Codec, SparseCodec
 from ..site import Site
 from .magnitude_pruning import pruned, salience
+from .ranges import checked
 from .storing import LAYER_KINDS, StoringTechnique, Weight
 
 __all__ = ["NMSparsity"]
+
+_LONGEST_GROUP = 8
 
 
 class NMSparsity(StoringTechnique):
@@ -31,7 +34,8 @@ class NMSparsity(StoringTechnique):
         self, patterns: Sequence[tuple[int, int]] = ((2, 4), (1, 4)), kinds: Sequence[str] = LAYER_KINDS
     ) -> None:
         super().__init__(kinds)
-        self._patterns = tuple((int(kept), int(group)) for kept, group in patterns)
+        pairs = checked("n_m_sparsity.patterns", patterns, "pairs of N and M with 1 <= N < M <= 8", _is_pattern)
+        self._patterns = tuple((int(kept), int(group)) for kept, group in pairs)
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:
@@ -56,3 +60,7 @@ def _row_lengths(site: Site) -> tuple[int, ...]:
     if site.kind == "recurrent":
         return site.in_channels, site.out_channels
     return (site.weights // site.out_channels,)
+
+
+def _is_pattern(pair: Sequence[int]) -> bool:
+    return len(pair) == 2 and 1 <= pair[0] < pair[1] <= _LONGEST_GROUP

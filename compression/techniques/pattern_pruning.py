@@ -10,6 +10,7 @@ from ..choice import Choice
 from ..layers import Codec, SparseCodec
 from ..site import Site
 from .magnitude_pruning import pruned, salience
+from .ranges import at_least_one, shares_or_all
 from .storing import StoringTechnique, Weight
 
 __all__ = ["PatternPruning"]
@@ -32,8 +33,8 @@ class PatternPruning(StoringTechnique):
     name = "pattern_pruning"
 
     def __init__(self, patterns: int = 8, kept_kernels: Sequence[float] = (1.0, 0.5)) -> None:
-        self._patterns = patterns
-        self._kept_kernels = tuple(kept_kernels)
+        (self._patterns,) = at_least_one("pattern_pruning.patterns", patterns)
+        self._kept_kernels = shares_or_all("pattern_pruning.kept_kernels", *kept_kernels)
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:

@@ -15,6 +15,7 @@ from ..fitting import output_basis, solve_right
 from ..layers import SparseCodec, StoredLayer
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
+from .ranges import at_least_one, checked, shares_or_all
 from .ranks import aligned, distinct
 
 __all__ = ["SparseCoding"]
@@ -39,9 +40,9 @@ class SparseCoding(Technique):
     name = "sparse_coding"
 
     def __init__(self, atoms: Sequence[float] = (0.5, 0.25), active: float = 0.25, atom_multiple: int = 8) -> None:
-        self._atoms = tuple(atoms)
-        self._active = active
-        self._atom_multiple = atom_multiple
+        self._atoms = checked("sparse_coding.atoms", atoms, "above 0", lambda share: share > 0)
+        (self._active,) = shares_or_all("sparse_coding.active", active)
+        (self._atom_multiple,) = at_least_one("sparse_coding.atom_multiple", atom_multiple)
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:

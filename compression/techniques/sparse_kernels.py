@@ -13,6 +13,7 @@ from ..layers import ConvGeometry, SparseCodec, StoredLayer
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
 from .depthwise_separable import channel_kernels, stacked_depthwise
+from .ranges import at_least_one, shares_or_all
 
 __all__ = ["SparseKernels"]
 
@@ -32,8 +33,8 @@ class SparseKernels(Technique):
     name = "sparse_kernels"
 
     def __init__(self, bases: Sequence[int] = (2, 4), kept: float = 0.5) -> None:
-        self._bases = tuple(bases)
-        self._kept = kept
+        self._bases = at_least_one("sparse_kernels.bases", *bases)
+        (self._kept,) = shares_or_all("sparse_kernels.kept", kept)
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:

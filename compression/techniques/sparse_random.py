@@ -11,6 +11,7 @@ from ..choice import Choice
 from ..layers import Codec, SparseCodec
 from ..site import Site
 from .magnitude_pruning import pruned, salience
+from .ranges import checked, shares
 from .storing import StoringTechnique, Weight
 
 __all__ = ["SparseRandom"]
@@ -32,8 +33,10 @@ class SparseRandom(StoringTechnique):
     name = "sparse_random"
 
     def __init__(self, kept: Sequence[float] = (0.75, 0.5), regrown: float = 0.3, seed: int = 0) -> None:
-        self._kept = tuple(kept)
-        self._regrown = regrown
+        self._kept = shares("sparse_random.kept", *kept)
+        (self._regrown,) = checked(
+            "sparse_random.regrown", (regrown,), "at least 0 and below 1", lambda share: 0 <= share < 1
+        )
         self._seed = seed
 
     @override

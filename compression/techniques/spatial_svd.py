@@ -12,6 +12,7 @@ from ..fitting import least_squares, whitened_basis
 from ..layers import ConvGeometry
 from ..site import Site
 from ..technique import Technique, corrected_bias, weight_matrix
+from .ranges import above_one, at_least_one
 from .ranks import aligned, distinct
 
 __all__ = ["SpatialSvd"]
@@ -31,8 +32,8 @@ class SpatialSvd(Technique):
     name = "spatial_svd"
 
     def __init__(self, speedups: Sequence[float] = (2, 4), rank_multiple: int = 8) -> None:
-        self._speedups = tuple(speedups)
-        self._rank_multiple = rank_multiple
+        self._speedups = above_one("spatial_svd.speedups", *speedups)
+        (self._rank_multiple,) = at_least_one("spatial_svd.rank_multiple", rank_multiple)
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:

@@ -11,6 +11,7 @@ from ..choice import Choice
 from ..fitting import round_in_sequence
 from ..layers import Codec, SharedCodec, SparseSharedCodec
 from ..site import Site
+from .ranges import checked
 from .storing import FLOAT_BITS, LAYER_KINDS, StoringTechnique, Weight
 
 __all__ = ["WeightSharing"]
@@ -34,7 +35,7 @@ class WeightSharing(StoringTechnique):
 
     def __init__(self, bits: Sequence[int] = (2, 4), kinds: Sequence[str] = LAYER_KINDS) -> None:
         super().__init__(kinds)
-        self._bits = tuple(bits)
+        self._bits = checked("weight_sharing.bits", bits, "1 to 8", lambda bit: bit in range(1, 9))
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:

@@ -11,6 +11,7 @@ from ..choice import Choice
 from ..importance import STREAM_CRITERIA
 from ..site import Site
 from ..technique import ChannelTechnique
+from .ranges import at_least_one, shares
 from .ranks import aligned, distinct
 
 __all__ = ["WidthScaling"]
@@ -41,10 +42,8 @@ class WidthScaling(ChannelTechnique):
         if criterion not in STREAM_CRITERIA:
             known = ", ".join(STREAM_CRITERIA)
             raise EspalierError(f"width_scaling.criterion must be one of {known}, got {criterion!r}")
-        if not all(0 < share < 1 for share in kept):
-            raise EspalierError(f"width_scaling.kept must be shares between 0 and 1, got {list(kept)}")
-        self._kept = tuple(kept)
-        self._channel_multiple = channel_multiple
+        self._kept = shares("width_scaling.kept", *kept)
+        (self._channel_multiple,) = at_least_one("width_scaling.channel_multiple", channel_multiple)
         self.criterion = criterion
         self.name = "width_scaling" if criterion == "consumers" else f"width_scaling_{criterion}"
 

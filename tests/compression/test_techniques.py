@@ -175,7 +175,7 @@ def test_full_spatial_svd_is_exact_and_tucker_recovers_a_tucker_layer(
 ) -> None:
     """With so many components that nothing is left out, the decomposition is the layer."""
     layer, site, calibration = net.get_submodule("conv"), sites["conv"], calibrations["conv"]
-    technique = SpatialSvd(speedups=(1e-3,), rank_multiple=1)
+    technique = SpatialSvd(rank_multiple=1)
     assert (
         _error(technique.build(layer, site, Choice.of("spatial_svd", speedup=1e-3), calibration), layer, calibration)
         < 1e-3
