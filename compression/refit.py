@@ -6,6 +6,7 @@ activations as inputs (as for pruned channels in He et al. 2017, arXiv 1707.0616
 in one pass over calibration images and without a gradient step.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -25,6 +26,9 @@ __all__ = ["refit"]
 
 #: Images whose patches are unfolded at a time.
 _CHUNK = 16
+
+#: Rows per input of a layer that its moments are taken from: large maps have more than a fit can use.
+_ROWS_PER_INPUT = 64
 _SAMPLE = 65536
 
 #: Inputs that compositions are fitted on behind their first stage.
@@ -151,7 +155,9 @@ class _Refitter(nn.Module):
     def _calibrate(self, inputs: Tensor) -> tuple[Calibration, Moments]:
         """Statistics of the inputs, and their moments with the targets."""
         own, cross = Moments(), Moments()
-        for part, target in zip(torch.split(inputs, _CHUNK), torch.split(self._targets, _CHUNK), strict=True):
+        images = self._images_needed(inputs)
+        parts = zip(torch.split(inputs[:images], _CHUNK), torch.split(self._targets[:images], _CHUNK), strict=True)
+        for part, target in parts:
             vectors = input_vectors(self._site, part)
             own.update(vectors, vectors)
             cross.update(target.movedim(1, -1).reshape(-1, target.shape[1]), vectors)
@@ -168,6 +174,13 @@ class _Refitter(nn.Module):
             examples=as_images(self._site, inputs[:_EXAMPLES]),
         )
         return calibration, cross
+
+    def _images_needed(self, inputs: Tensor) -> int:
+        geometry = self._site.geometry
+        if geometry is None:
+            return len(inputs)
+        positions = self._targets[0, 0].numel()
+        return max(_CHUNK, -(-_ROWS_PER_INPUT * inputs.shape[1] * math.prod(geometry.kernel) // positions))
 
     def _channel_order(self) -> Tensor | None:
         if self._kept is None:
