@@ -1,6 +1,6 @@
 """The report of `benchmarks/searchers.py` as Markdown.
 
-    python benchmarks/tables.py FILE.json [FILE.json ...]
+    python benchmarks/tables.py FILE.json [FILE.json ...] [--plots FOLDER [--drawn dyna,tpe,...]]
 
 Reports of the same cases are joined: the later file's row of an agent replaces the earlier one's. Hypervolumes of real
 tasks stay relative to the plans of their own report.
@@ -10,6 +10,8 @@ import argparse
 import json
 from pathlib import Path
 from typing import Any
+
+from plots import draw
 
 
 def joined(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -49,8 +51,18 @@ def main() -> None:
     """Print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
-    cases = joined([json.loads(path.read_text()) for path in parser.parse_args().files])
+    parser.add_argument("--plots", type=Path)
+    parser.add_argument("--drawn", help="agents in the plots; all of them where it is not given")
+    options = parser.parse_args()
+    cases = joined([json.loads(path.read_text()) for path in options.files])
     print("\n\n".join(markdown(case) for case in cases))
+    if options.plots:
+        draw({"cases": [_drawn(case, options.drawn) for case in cases]}, options.plots)
+
+
+def _drawn(case: dict[str, Any], agents: str | None) -> dict[str, Any]:
+    wanted = agents.split(",") if agents else list(case["rows"])
+    return {**case, "rows": [case["rows"][agent] for agent in wanted if agent in case["rows"]]}
 
 
 if __name__ == "__main__":
