@@ -80,7 +80,7 @@ class _GuardedJob:
                 sys.stderr.write(f"espalier: job {settings.job.num}: {message}\n")
                 (folder / _ERROR_FILE).write_text(message + "\n", encoding="utf-8")
             else:
-                self.failure = message + _resume_hint(folder)
+                self.failure = message if "resume=" in message else message + _resume_hint(folder)
         if is_sweep:
             self.sweep = folder.parent
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,7 +32,32 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _job(config: DictConfig, folder: Path) -> None:
+    """Search into a folder; a run of the same configuration that was begun there goes on."""
+    path = folder / CONFIG_FILE
+    if path.exists():
+        _check_same(folder, OmegaConf.load(path), config)
+        if _is_finished(folder):
+            return
     run_search(config, folder, chosen_names())
+
+
+def _check_same(folder: Path, begun: Any, config: DictConfig) -> None:
+    """Refuse to write into the folder of another run."""
+    known, wanted = (OmegaConf.to_container(one, resolve=False) for one in (begun, config))
+    assert isinstance(known, dict)
+    assert isinstance(wanted, dict)
+    if differing := [str(key) for key in wanted if key not in known or known[key] != wanted[key]]:
+        raise EspalierError(
+            f"{folder} holds another run, which differs in {', '.join(differing)}: choose another hydra.run.dir, or go "
+            f"on with that one: espalier search resume={folder}"
+        )
+
+
+def _is_finished(folder: Path) -> bool:
+    if not (folder / SUMMARY_FILE).exists():
+        return False
+    console.print(f"{folder} is finished already: espalier report {folder}", soft_wrap=True)
+    return True
 
 
 def _resume(folder: Path, others: Sequence[str]) -> None:
@@ -40,8 +66,7 @@ def _resume(folder: Path, others: Sequence[str]) -> None:
     path = folder / CONFIG_FILE
     if not path.exists():
         raise EspalierError(f"{folder} is no run that can be resumed: it has no {CONFIG_FILE}")
-    if (folder / SUMMARY_FILE).exists():
-        console.print(f"{folder} is finished already: espalier report {folder}", soft_wrap=True)
+    if _is_finished(folder):
         return
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)

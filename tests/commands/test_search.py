@@ -238,6 +238,21 @@ def test_a_journal_of_another_run_is_not_continued(tmp_path: Path, run: Run, fin
     assert "holds another plan as evaluation 3" in result.last_line
 
 
+def test_the_folder_of_another_run_is_left_alone(finished: Finished, run: Run) -> None:
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in sorted(finished.folder.rglob("*")) if path.is_file()}
+
+    before = contents()
+    words = (*FAST, "tracker=wandb", "device.rounds=3", "demand.max_accuracy_drop_points=30")
+    other = run("search", *words, "agent=random", "seed=9", f"hydra.run.dir={finished.folder}")
+    assert other.status == 2
+    assert "holds another run, which differs in agent, seed: choose another hydra.run.dir" in other.last_line
+    same = run("search", *words, f"hydra.run.dir={finished.folder}")
+    assert same.status == 0
+    assert "is finished already" in same.err
+    assert contents() == before
+
+
 def test_a_device_by_specification_reports_modelled_figures(tmp_path: Path, run: Run) -> None:
     folder = tmp_path / "pi"
     words = ("device=raspberrypi4", "agent=greedy", "finish.onnx=false", f"hydra.run.dir={folder}")
