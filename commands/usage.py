@@ -44,6 +44,8 @@ keys that people change most:
   demand.weights.energy=0.5       what matters: accuracy, latency, energy, storage, peak_memory, macs
   space.include='[layer3.*]'      only these layers; space.exclude leaves some alone
   '~space.techniques.fire'        leave a technique out (espalier list techniques)
+  +technique@space.techniques.cp=cp   take one in (space=single has all but compositions, space=all everything)
+  space.techniques.cp.speedups='[3]'  what a technique offers; --cfg job prints all settings
   device.runtime=torch            engine of device=host: onnxruntime or torch
   device.threads=1                threads of an inference
   data.root=FOLDER                where data sets lie (default: $ESPALIER_DATA)
