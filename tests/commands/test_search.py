@@ -181,6 +181,13 @@ def test_loading_runs_nothing_that_a_folder_names(finished: Finished, tmp_path: 
         espalier.load(twin)
 
 
+def test_loading_says_what_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"nope is no run folder: there is no such folder; expected one that"):
+        espalier.load(tmp_path / "nope")
+    with pytest.raises(FormatError, match=r"is no run folder: it has no model\.safetensors"):
+        espalier.load(tmp_path)
+
+
 def test_the_same_seed_gives_the_same_files(finished: Finished, run: Run, tmp_path: Path) -> None:
     """The evaluations are answered by the store, the network is made anew."""
     words = (*FAST, "device.rounds=3", "demand.max_accuracy_drop_points=30", f"hydra.run.dir={tmp_path / 'again'}")
