@@ -28,6 +28,12 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _legend(figure: Figure) -> None:
+    """Below the axes, where no point can be: what the first of them shows."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=len(labels), fontsize=9)
+
+
 def _save(figure: Figure, path: Path) -> None:
     with mpl.rc_context({"font.size": 10}), atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
@@ -59,7 +65,7 @@ def draw_pareto(path: Path, rows: Sequence[Row], summary: Mapping[str, Any]) -> 
     axes.set_ylim(lowest - 1, min(100.0, float(accuracy.max())) + 0.08 * (101 - lowest))
     axes.set_xlabel(f"predicted latency on {summary['device']} (ms, logarithmic)")
     axes.set_ylabel("accuracy on the search split (%)")
-    axes.legend(frameon=False, loc="lower right")
+    _legend(figure)
     _save(figure, path)
 
 
@@ -80,13 +86,17 @@ def draw_learning(path: Path, rows: Sequence[Row], summary: Mapping[str, Any]) -
     feasible = np.array([row["feasible"] for row in rows])
     turns = np.arange(1, len(rows) + 1)
     figure, axes = _axes(7.2, 4.0)
-    axes.scatter(turns[feasible], rewards[feasible], s=16, color=_GREEN, alpha=0.75, lw=0, label="meets the demand")
-    axes.scatter(turns[~feasible], rewards[~feasible], s=16, color=_GREY, alpha=0.75, lw=0, label="breaks a bound")
-    axes.plot(turns, np.maximum.accumulate(rewards), color=_BLUE, lw=1.8, drawstyle="steps-post", label="best so far")
+    if feasible.any():
+        axes.scatter(turns[feasible], rewards[feasible], s=16, color=_GREEN, alpha=0.75, lw=0, label="meets the demand")
+    if not feasible.all():
+        axes.scatter(turns[~feasible], rewards[~feasible], s=16, color=_GREY, alpha=0.75, lw=0, label="breaks a bound")
+    best = np.maximum.accumulate(rewards)
+    axes.plot(turns, best, color=_BLUE, lw=1.8, drawstyle="steps-post", label="best reward so far")
     axes.set_ylim(max(rewards.min(), np.percentile(rewards, 5)) - 0.05, rewards.max() + 0.05)
     axes.set_xlabel("evaluations")
-    axes.set_ylabel(f"reward ({summary['agent']})")
-    axes.legend(frameon=False, loc="lower right")
+    axes.set_ylabel("reward")
+    axes.set_title(f"searched by {summary['agent']}", loc="left", fontsize=10)
+    _legend(figure)
     _save(figure, path)
 
 
@@ -95,8 +105,10 @@ def draw_layers(path: Path, layers: Sequence[Row]) -> None:
 
     Args:
         path: The PNG file.
-        layers: Per site: name, choice, original and compressed milliseconds and parameters.
+        layers: Per site: name, kind, choice, original and compressed milliseconds and parameters; widths are left out,
+            their effect is in their layers.
     """
+    layers = [layer for layer in layers if layer["kind"] != "width"]
     figure = Figure(figsize=(8.6, 1.2 + 0.42 * len(layers)), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     positions = np.arange(len(layers))
@@ -112,5 +124,5 @@ def draw_layers(path: Path, layers: Sequence[Row]) -> None:
     names = [f"{layer['site']}\n{layer['choice']}" for layer in layers]
     left.set_yticks(positions, names, fontsize=8)
     left.invert_yaxis()
-    right.legend(frameon=False, loc="lower right")
+    _legend(figure)
     _save(figure, path)

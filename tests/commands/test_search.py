@@ -52,8 +52,10 @@ def summary(finished: Finished) -> dict[str, Any]:
 def test_the_run_folder_is_complete(finished: Finished) -> None:
     assert finished.result.status == 0, finished.result.err
     assert {path.name for path in finished.folder.iterdir()} >= _FILES
-    assert "test accuracy" in finished.result.err
-    assert "report.html" in finished.result.err
+    for text in ("test accuracy", "choice per layer", "report.html"):
+        assert text in finished.result.out
+        assert text not in finished.result.err
+    assert "writing the report" in finished.result.err
 
 
 def test_the_summary_has_what_the_documentation_lists(summary: dict[str, Any], finished: Finished) -> None:
