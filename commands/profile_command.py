@@ -55,9 +55,9 @@ def _profile(output: Path | None, config: DictConfig, _: Path) -> None:
         raise EspalierError(f"device {device.name!r} is not measured on this machine; use device=host")
     path = output or Path("tables") / f"{device.name}-{device.runtime.name}.json"
     device.table.save(path)
-    output = results()
-    output.print(_slowest(device.table))
-    output.print(f"{len(device.table.entries)} operators of {device.table.cpu}, {device.table.runtime}: {path}")
+    shown = results()
+    shown.print(_slowest(device.table))
+    shown.print(f"{len(device.table.entries)} operators of {device.table.cpu}, {device.table.runtime}: {path}")
 
 
 def _slowest(table: LookupTable) -> Table:

@@ -62,7 +62,7 @@ def checked_strength(action: Any) -> float:
         values = np.zeros(0)
     if values.size != 1 or not -1 <= values.item() <= 1:
         raise EspalierError(f"step expects one number from -1 to 1, got {action!r}")
-    return values.item()
+    return float(values.item())
 
 
 def step_after_end() -> EspalierError:

@@ -84,11 +84,14 @@ class LayerWiseEnv(gymnasium.Env[Vector, np.int64]):
         masks[: len(self._walk.mask)] = self._walk.mask
         return masks
 
-    @override
-    def step(self, action: np.int64) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
+    def _checked(self, action: object) -> int:
         if self._walk.is_over:
             raise step_after_end()
-        index = checked_index(action, self._n_actions)
+        return checked_index(action, self._n_actions)
+
+    @override
+    def step(self, action: np.int64) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
+        index = self._checked(action)
         site = self.problem.space.sites[self._walk.position].name
         was_open = self._walk.choose(index)
         info: dict[str, Any] = {"site": site, "invalid_action": not was_open}

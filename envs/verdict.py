@@ -95,7 +95,8 @@ def _fruitless(demand: Demand, evaluations: int) -> str:
         advice = "allow more loss with demand.min_accuracy"
     else:
         advice = "weigh accuracy less with demand.weights.accuracy"
-    return f"nothing better than the original was found in {evaluations} evaluations: raise budget=, or {advice}"
+    tried = f"{evaluations} evaluation{'' if evaluations == 1 else 's'}"
+    return f"nothing better than the original was found in {tried}: raise budget=, or {advice}"
 
 
 def _limits(problem: Problem) -> dict[str, float]:

@@ -109,7 +109,7 @@ def draw_layers(path: Path, layers: Sequence[Row]) -> None:
             their effect is in their layers.
     """
     layers = [layer for layer in layers if layer["kind"] != "width"]
-    figure = Figure(figsize=(8.6, 1.2 + 0.42 * len(layers)), dpi=120, layout="constrained")
+    figure = Figure(figsize=(8.6, 1.6 + 0.42 * len(layers)), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     positions = np.arange(len(layers))
     for axes, key, title in ((left, "latency_ms", "predicted latency (us)"), (right, "parameters", "parameters (k)")):

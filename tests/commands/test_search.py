@@ -22,7 +22,9 @@ from espalier.errors import FormatError
 from espalier.files import write_json
 from espalier.finish.loading import MODEL_FILE
 from espalier.graph.layers import executable
+from espalier.reports.html import write_report
 from espalier.reports.journal import read_journal
+from espalier.reports.units import formatted
 from espalier.tasks.accuracy import accuracy
 from espalier.tasks.data.digits import digits
 
@@ -118,6 +120,26 @@ def test_the_report_stands_alone(finished: Finished) -> None:
     assert page.count("data:image/png;base64,") == 3
     for text in ("Original against compressed", "The choice for every layer", "prediction error", "peak memory"):
         assert text in page
+
+
+def test_the_report_of_what_is_out_of_the_ordinary(finished: Finished, summary: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("pareto", "layers", "learning"):
+        shutil.copy(finished.folder / f"{name}.png", tmp_path)
+    ordinary = (finished.folder / "report.html").read_text()
+    nothing = {"latency_ms": 0.0, "parameters": 0.0}
+    width = {"site": "a.width", "kind": "width", "choice": "width scaling (kept 0.5)", "original": nothing}
+    changed = {"layers": [*summary["layers"], width | {"plan": nothing}], "split_gap": "the original has 99 % here"}
+    write_report(tmp_path, summary | changed, "seed: 0")
+    page = (tmp_path / "report.html").read_text()
+    row = r"<td>a\.width</td><td class=\"left\">width scaling \(kept 0\.5\)</td>(<td>\u2013</td>\s*){4}"
+    assert re.search(row, page)
+    for text in ("A dash in the table stands at a width", "The original has 99 % here."):
+        assert text in page
+        assert text not in ordinary
+    for text in ("accuracy on the search split", "<details><summary>The composed configuration</summary>"):
+        assert text in page
+    predicted = formatted("latency_ms", summary["searched"]["latency_ms"]["value"])
+    assert f"predicted {predicted.replace(' ', chr(0xA0))} and" in page
 
 
 def test_a_browser_shows_the_report(finished: Finished, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_search_that_delivers_the_original_says_so(demand: Demand, advice: str
 def test_the_original_is_what_a_search_of_one_evaluation_delivers() -> None:
     problem = toy_problem(ConstrainedReward(), Demand())
     RandomSearch(seed=0).search(problem, 1)
-    assert "was found in 1 evaluations" in judge_demand(problem).text()
+    assert "was found in 1 evaluation:" in judge_demand(problem).text()
 
 
 class TestPrimalDual(RewardContract):
