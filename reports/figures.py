@@ -123,6 +123,6 @@ def draw_layers(path: Path, layers: Sequence[Row]) -> None:
         axes.set_axisbelow(True)
     names = [f"{layer['site']}\n{layer['choice']}" for layer in layers]
     left.set_yticks(positions, names, fontsize=8)
-    left.invert_yaxis()
+    left.set_ylim(len(layers) - 0.5, -0.5)
     _legend(figure)
     _save(figure, path)

@@ -36,7 +36,7 @@ def _labels(figure: Figure) -> list[str]:
 
 
 def _legend_is_outside(figure: Figure) -> bool:
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
     return all(axes.get_legend() is None and not box.overlaps(axes.get_window_extent()) for axes in figure.axes)
 
