@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ..evaluation.archive import pareto_front
 from ..files import atomic_path
+from .summary import has_own_cost
 
 __all__ = ["draw_layers", "draw_learning", "draw_pareto"]
 
@@ -105,10 +106,10 @@ def draw_layers(path: Path, layers: Sequence[Row]) -> None:
 
     Args:
         path: The PNG file.
-        layers: Per site: name, kind, choice, original and compressed milliseconds and parameters; widths are left out,
-            their effect is in their layers.
+        layers: Per site: name, kind, choice, original and compressed milliseconds and parameters; widths and
+            blocks are left out, their effect is in their layers.
     """
-    layers = [layer for layer in layers if layer["kind"] != "width"]
+    layers = [layer for layer in layers if has_own_cost(layer)]
     figure = Figure(figsize=(8.6, 1.6 + 0.42 * len(layers)), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     positions = np.arange(len(layers))

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from ..files import write_text
+from .summary import has_own_cost
 from .units import BOUND_LABELS, LABELS, formatted, points_text
 
 __all__ = ["write_report"]
@@ -30,7 +31,7 @@ def write_report(folder: Path, summary: Mapping[str, Any], config: str) -> None:
         demand=summary["demand"],
         bounds=[_bound(bound) for bound in summary["demand"]["bounds"]],
         layers=[_layer(layer) for layer in summary["layers"]],
-        has_widths=any(layer["kind"] == "width" for layer in summary["layers"]),
+        has_dashes=not all(has_own_cost(layer) for layer in summary["layers"]),
         images={name: _data_url(folder / f"{name}.png") for name in ("layers", "pareto", "learning")},
         points=points_text(-summary["accuracy_drop_points"]),
         predicted=_unbroken(formatted("latency_ms", summary["searched"]["latency_ms"]["value"])),
@@ -83,7 +84,7 @@ def _bound(bound: Mapping[str, Any]) -> dict[str, str]:
 
 def _layer(layer: Mapping[str, Any]) -> dict[str, str]:
     columns = ("latency_before", "latency_after", "parameters_before", "parameters_after")
-    if layer["kind"] == "width":
+    if not has_own_cost(layer):
         return {"site": str(layer["site"]), "choice": str(layer["choice"]), **dict.fromkeys(columns, "\u2013")}
     before, after = layer["original"], layer["plan"]
     figures = [formatted(name, part[name]) for name in ("latency_ms", "parameters") for part in (before, after)]

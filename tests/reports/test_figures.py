@@ -68,8 +68,9 @@ def _layer(kind: str, site: str, latency_ms: float) -> dict[str, Any]:
     return {"site": site, "kind": kind, "choice": "keep", "original": costs, "plan": costs}
 
 
-def test_widths_have_no_bars(drawn: list[Figure]) -> None:
-    figures.draw_layers(Path(), [_layer("width", "a.width", 0.0), _layer("conv2d", "a.conv", 2.0)])
+def test_widths_and_blocks_have_no_bars(drawn: list[Figure]) -> None:
+    without = [_layer("width", "a.width", 0.0), _layer("block", "a", 0.0)]
+    figures.draw_layers(Path(), [*without, _layer("conv2d", "a.conv", 2.0)])
     left, right = drawn[0].axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["a.conv\nkeep"]
     bars = [
