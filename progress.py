@@ -1,5 +1,6 @@
-"""Progress of long steps, shown by rich on a terminal and as one line per step elsewhere."""
+"""Progress of long steps on standard error, by rich on a terminal and as one line per step elsewhere."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +9,14 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Advance", "console", "step"]
+__all__ = ["Advance", "console", "results", "step"]
 
 console = Console(stderr=True, highlight=False)
+
+
+def results() -> Console:
+    """Standard output, for what a command was asked for; wide where nobody's terminal limits it."""
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
 class Advance(Protocol):

@@ -11,7 +11,7 @@ from rich.table import Table
 from ..errors import EspalierError
 from ..hw_models.profiled_device import ProfiledDevice
 from ..hw_models.table import LookupTable
-from ..progress import console
+from ..progress import results
 from .building import resolved
 from .hydra_app import run_jobs
 from .search import prepare
@@ -55,8 +55,9 @@ def _profile(output: Path | None, config: DictConfig, _: Path) -> None:
         raise EspalierError(f"device {device.name!r} is not measured on this machine; use device=host")
     path = output or Path("tables") / f"{device.name}-{device.runtime.name}.json"
     device.table.save(path)
-    console.print(_slowest(device.table))
-    console.print(f"{len(device.table.entries)} operators of {device.table.cpu}, {device.table.runtime}: {path}")
+    shown = results()
+    shown.print(_slowest(device.table))
+    shown.print(f"{len(device.table.entries)} operators of {device.table.cpu}, {device.table.runtime}: {path}")
 
 
 def _slowest(table: LookupTable) -> Table:

@@ -4,10 +4,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from ..errors import EspalierError
 from ..files import write_json
+from ..progress import results
 from ..reports.comparison import compare, run_folders
 from ..reports.summary import read_summary
 from ..reports.tables import comparison_table, summary_tables
@@ -19,7 +18,8 @@ _USAGE = """Show a run folder again, or compare the runs of a sweep.
 usage: espalier report FOLDER
 
 Of a sweep (espalier search -m ...), the runs of one agent are taken together: the median over its seeds and, in
-brackets, the 95 % bootstrap interval of the median. The comparison is written to FOLDER/comparison.json too.
+brackets, the 95 % bootstrap interval of the median; of fewer than five runs, the least and the most instead. The
+comparison is written to FOLDER/comparison.json too.
 """
 
 
@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> None:
     if not folder.is_dir():
         raise EspalierError(f"the folder {folder} does not exist")
     runs = run_folders(folder)
-    output = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    output = results()
     if runs == [folder]:
         output.print(summary_tables(read_summary(folder)))
         output.print(f"report: {folder / 'report.html'}", soft_wrap=True)

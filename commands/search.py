@@ -25,9 +25,10 @@ from ..evaluation.store import Store
 from ..files import cache_folder, write_bytes, write_json, write_text
 from ..finish.finish import Finished, Finisher
 from ..finish.loading import MODEL_FILE
+from ..finish.split_gap import accuracy_estimate, split_gap
 from ..hw_models.machine import cpu_model
 from ..hw_models.profiled_device import ProfiledDevice
-from ..progress import console, step
+from ..progress import results, step
 from ..reports.figures import draw_layers, draw_learning, draw_pareto
 from ..reports.html import write_report
 from ..reports.journal import JOURNAL_FILE, Journal, read_journal
@@ -135,8 +136,9 @@ def run_search(config: DictConfig, folder: Path, names: Mapping[str, str]) -> di
         failed = False
     finally:
         tracker.closed(failed)
-    console.print(summary_tables(summary))
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+    output = results()
+    output.print(summary_tables(summary))
+    output.print(f"report: {folder / 'report.html'}", soft_wrap=True)
     return summary
 
 
@@ -169,7 +171,7 @@ def _summary(
 ) -> dict[str, Any]:
     problem = prepared.problem
     unmet = _unmet(prepared, finished)
-    verdict = judge_demand(problem)
+    verdict = judge_demand(problem, finished.plan)
     return {
         "format": "espalier-summary",
         "version": 1,
@@ -181,6 +183,7 @@ def _summary(
         "feasible": not unmet,
         "unmet": unmet,
         "demand": verdict.to_dict() | {"text": verdict.text()},
+        "split_gap": _split_gap(prepared, finished),
         "space_size": problem.space.size,
         **finished.to_dict(),
         "layers": _layers(prepared, finished),
@@ -197,6 +200,12 @@ def _unmet(prepared: Prepared, finished: Finished) -> list[str]:
     return [f"{name} is off its bound by {100 * excess:.1f} %" for name, excess in excesses.items() if excess > 1e-9]
 
 
+def _split_gap(prepared: Prepared, finished: Finished) -> str:
+    """What must be known of the search split to read accuracies on it next to those on the test split."""
+    search = accuracy_estimate(prepared.problem.baseline.accuracy, len(prepared.task.search), "search")
+    return split_gap(search, finished.accuracies["original"])
+
+
 def _layers(prepared: Prepared, finished: Finished) -> list[dict[str, Any]]:
     evaluator, space = prepared.evaluator, prepared.problem.space
     before, after = evaluator.layer_costs(space.keep_plan), evaluator.layer_costs(finished.plan)
@@ -206,8 +215,9 @@ def _layers(prepared: Prepared, finished: Finished) -> list[dict[str, Any]]:
         if not site.is_layer and finished.plan[site.name] != KEEP:
             gone = "replaced with the head" if site.kind == "head" else f"skipped with {site.name}"
             chosen |= {space.sites[inner].name: gone for inner in space.inside(site)}
-    names = [name for name in before if name not in kept_whole]
-    return [{"site": name, "choice": chosen[name], "original": before[name], "plan": after[name]} for name in names]
+    kinds = {site.name: site.kind for site in space.sites if site.name not in kept_whole}
+    costs = {name: {"original": before[name], "plan": after[name]} for name in before if name in kinds}
+    return [{"site": name, "kind": kinds[name], "choice": chosen[name], **both} for name, both in costs.items()]
 
 
 def _report(folder: Path, summary: dict[str, Any], config: DictConfig) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.table import Table
 
 from ..compression.assembly import fold_batch_norms
@@ -15,6 +14,7 @@ from ..compression.storage import load_network
 from ..errors import EspalierError
 from ..finish.measurement import measure_latency
 from ..graph.layers import executable
+from ..progress import results
 from ..reports.summary import read_summary
 from ..reports.units import LABELS, formatted
 from ..tasks.accuracy import accuracy
@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> None:
     config = OmegaConf.load(folder / CONFIG_FILE)
     assert isinstance(config, DictConfig)
     found = _found(folder, resolved(config))
-    Console(highlight=False).print(_table(summary["final"], found))
+    results().print(_table(summary["final"], found))
     if wrong := [name for name in found if name != "latency_ms" and not _same(summary["final"][name], found[name])]:
         raise EspalierError(f"{folder}: {', '.join(wrong)} differ from what summary.json states")
 

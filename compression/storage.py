@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ __all__ = ["load_network", "save_network", "serialise_network"]
 MODEL_VERSION = 1
 _FORMAT = "espalier-model"
 
+#: Of the fingerprint, for each parameter.
+_DIGITS = 4
+
 
 def serialise_network(network: nn.Module, model: nn.Module) -> bytes:
     """The bytes of a model file.
@@ -33,7 +37,7 @@ def serialise_network(network: nn.Module, model: nn.Module) -> bytes:
     """
     layers = {path: describe_module(layer) for path, layer in _changed_layers(network, model).items()}
     # One entry: safetensors writes several in random order, and equal networks should be equal files.
-    header = {"version": MODEL_VERSION, "layers": layers}
+    header = {"version": MODEL_VERSION, "original": _fingerprint(model), "layers": layers}
     return save(_stored_state(network), {_FORMAT: json.dumps(header, separators=(",", ":"))})
 
 
@@ -42,6 +46,12 @@ def save_network(path: Path, network: nn.Module, model: nn.Module) -> int:
     data = serialise_network(network, model)
     write_bytes(path, data)
     return len(data)
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """Four digits for the name and shape of each parameter: short, because it counts in the size of every file."""
+    named = (f"{name}{tuple(parameter.shape)}" for name, parameter in model.named_parameters())
+    return "".join(sha256(text.encode()).hexdigest()[:_DIGITS] for text in named)
 
 
 def _stored_state(network: nn.Module) -> dict[str, Tensor]:
@@ -89,6 +99,7 @@ def load_network(path: Path, model: nn.Module) -> nn.Module:
     header = _header(metadata, path)
     if header.get("version") != MODEL_VERSION:
         raise FormatError(f"{path} has version {header.get('version')!r}, expected {MODEL_VERSION}")
+    _check_original(header, model, path)
     network = with_layers(model, _layers(header, model, path))
     return _filled(network, tensors, path).eval()
 
@@ -111,6 +122,25 @@ def _header(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise FormatError(f"{path} does not describe its layers: expected an object")
     return header
+
+
+def _check_original(header: Mapping[str, Any], model: nn.Module, path: Path) -> None:
+    """Refuse a model that is not of the original's shapes; files of old do not say which those were.
+
+    Layers that were changed come from the file whole, so that filling them would not notice.
+    """
+    expected, got = header.get("original"), _fingerprint(model)
+    if expected is None or expected == got:
+        return
+    known = str(expected)
+    parameters = [f"{name} of shape {tuple(parameter.shape)}" for name, parameter in model.named_parameters()]
+    parts = [slice(_DIGITS * place, _DIGITS * (place + 1)) for place in range(len(parameters))]
+    different = (text for text, part in zip(parameters, parts, strict=True) if known[part] != got[part])
+    differs = next(different, f"the one after the last of {len(parameters)}")
+    raise FormatError(
+        f"{path} does not fit the network: its original had other parameters, the first that differs is {differs}; "
+        "build the network with the arguments that the run had"
+    )
 
 
 def _layers(header: Mapping[str, Any], model: nn.Module, path: Path) -> dict[str, nn.Module]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ..evaluation.archive import Evaluation
+from .actions import checked_index, step_after_end
 from .observation import LIMIT, Observer, SiteView, Vector
 from .problem import Problem
 from .walk import Walk, open_positions
@@ -35,6 +36,10 @@ class LayerWiseEnv(gymnasium.Env[Vector, np.int64]):
 
     Args:
         problem: The problem; it counts the evaluations.
+
+    Raises:
+        EspalierError: It is no problem. A step raises it, too, at an action outside the action space and after the end
+            of an episode.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012  # Gymnasium declares it so
@@ -45,7 +50,8 @@ class LayerWiseEnv(gymnasium.Env[Vector, np.int64]):
         self._observer = Observer(problem)
         self._walk = Walk(problem, self._observer, self._positions)
         self.observation_space = spaces.Box(-LIMIT, LIMIT, (Observer.size,), np.float32)
-        self.action_space = spaces.Discrete(problem.space.n_actions)
+        self._n_actions = problem.space.n_actions
+        self.action_space = spaces.Discrete(self._n_actions)
 
     @property
     def episode_length(self) -> int:
@@ -74,14 +80,20 @@ class LayerWiseEnv(gymnasium.Env[Vector, np.int64]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions are open now, shape (n_actions,); at least one is."""
-        masks = np.zeros(self.problem.space.n_actions, bool)
+        masks = np.zeros(self._n_actions, bool)
         masks[: len(self._walk.mask)] = self._walk.mask
         return masks
 
+    def _checked(self, action: object) -> int:
+        if self._walk.is_over:
+            raise step_after_end()
+        return checked_index(action, self._n_actions)
+
     @override
     def step(self, action: np.int64) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
+        index = self._checked(action)
         site = self.problem.space.sites[self._walk.position].name
-        was_open = self._walk.choose(int(action))
+        was_open = self._walk.choose(index)
         info: dict[str, Any] = {"site": site, "invalid_action": not was_open}
         if not self._walk.is_over:
             return self._walk.observation(), 0.0, False, False, info

@@ -8,6 +8,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from .actions import checked_strength
 from .layer_wise import LayerWiseEnv
 from .observation import Vector
 from .problem import Problem
@@ -23,6 +24,9 @@ class LayerWiseContinuousEnv(gymnasium.Env[Vector, NDArray[np.float32]]):
 
     Args:
         problem: The problem; it counts the evaluations.
+
+    Raises:
+        EspalierError: As those of `LayerWiseEnv`.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012  # Gymnasium declares it so
@@ -47,7 +51,7 @@ class LayerWiseContinuousEnv(gymnasium.Env[Vector, NDArray[np.float32]]):
 
     @override
     def step(self, action: NDArray[np.float32]) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
-        return self._discrete.step(np.int64(self.choice(float(np.asarray(action).reshape(-1)[0]))))
+        return self._discrete.step(np.int64(self.choice(checked_strength(action))))
 
     def choice(self, strength: float) -> int:
         """The index of the choice that a strength in [-1, 1] stands for at the site whose turn it is."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..compression.plan import Plan
 from ..evaluation.archive import Evaluation
 from ..evaluation.demand import Demand
 from .problem import Problem
@@ -43,11 +44,13 @@ class DemandVerdict:
         feasible: Whether an evaluated plan meets every bound.
         bounds: One verdict a bound.
         nearest: Where none does, the bounds of the nearest demand that one meets: those that had to give way.
+        fruitless: Where the original is delivered although its demand is met: what to say of it; "" elsewhere.
     """
 
     feasible: bool
     bounds: tuple[BoundVerdict, ...]
     nearest: dict[str, float]
+    fruitless: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """All figures, ready for JSON."""
@@ -56,6 +59,8 @@ class DemandVerdict:
 
     def text(self) -> str:
         """One line on feasibility."""
+        if self.fruitless:
+            return self.fruitless
         if not self.bounds:
             return "the demand has no bounds"
         if self.feasible:
@@ -65,18 +70,33 @@ class DemandVerdict:
         return f"no evaluated plan meets every bound; the nearest demand that one meets: {changes}"
 
 
-def judge_demand(problem: Problem) -> DemandVerdict:
+def judge_demand(problem: Problem, delivered: Plan | None = None) -> DemandVerdict:
     """Judge the demand by everything that a search evaluated.
 
     Args:
         problem: After a search.
+        delivered: The plan that was chosen in the end; None for the best of the search.
     """
     evaluations = list(problem.archive)
     best = problem.archive.best()[0]
     limits = _limits(problem)
     bounds = tuple(_judge_bound(problem, name, limit, best, evaluations) for name, limit in limits.items())
     feasible = any(evaluation.feasible for evaluation in evaluations)
-    return DemandVerdict(feasible, bounds, {} if feasible else _nearest(problem, evaluations))
+    is_original = (delivered or best.plan).hash == problem.space.keep_plan.hash
+    fruitless = _fruitless(problem.demand, len(evaluations)) if is_original and feasible else ""
+    return DemandVerdict(feasible, bounds, {} if feasible else _nearest(problem, evaluations), fruitless)
+
+
+def _fruitless(demand: Demand, evaluations: int) -> str:
+    """What to do where nothing was found."""
+    if demand.max_accuracy_drop_points is not None:
+        advice = "allow more loss with demand.max_accuracy_drop_points"
+    elif demand.min_accuracy is not None:
+        advice = "allow more loss with demand.min_accuracy"
+    else:
+        advice = "weigh accuracy less with demand.weights.accuracy"
+    tried = f"{evaluations} evaluation{'' if evaluations == 1 else 's'}"
+    return f"nothing better than the original was found in {tried}: raise budget=, or {advice}"
 
 
 def _limits(problem: Problem) -> dict[str, float]:

@@ -16,8 +16,10 @@ def open_positions(problem: Problem) -> tuple[int, ...]:
     """Positions of the sites that have a choice.
 
     Raises:
-        EspalierError: A site has more choices than an observation has room for.
+        EspalierError: It is no problem, or a site has more choices than an observation has room for.
     """
+    if not isinstance(problem, Problem):  # what `gymnasium.make` was given is unknown to a type checker
+        raise EspalierError(f"an environment expects problem=, an espalier.envs.problem.Problem, got {problem!r}")
     counts = [len(choices) for choices in problem.space.choices]
     if max(counts) > SLOTS:
         name = problem.space.sites[counts.index(max(counts))].name

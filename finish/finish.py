@@ -29,6 +29,7 @@ from .measurement import LiveLatency, measure_latency
 from .output_grids import with_output_grids
 from .recipe import FinishRecipe
 from .refitting import Candidate, refitted_candidates
+from .split_gap import accuracy_estimate
 from .verification import onnx_error, verify_file
 
 __all__ = ["Finished", "Finisher"]
@@ -238,16 +239,11 @@ class Finisher:
     def _test_accuracies(self, original: nn.Module, final: nn.Module, searched: float) -> dict[str, Estimate]:
         test = self._task.open_test_split()
         return {
-            "original": _share(accuracy(original, test), len(test), "test"),
-            "searched": _share(searched, len(self._task.search), "search"),
-            "final": _share(accuracy(executable(final), test), len(test), "test"),
+            "original": accuracy_estimate(accuracy(original, test), len(test), "test"),
+            "searched": accuracy_estimate(searched, len(self._task.search), "search"),
+            "final": accuracy_estimate(accuracy(executable(final), test), len(test), "test"),
         }
 
 
 def _file_size(size: int) -> Estimate:
     return Estimate(size, 0.0, "measured", "bytes of the safetensors file")
-
-
-def _share(value: float, images: int, split: str) -> Estimate:
-    """An accuracy with the standard deviation of a share of that many images."""
-    return Estimate(value, (value * (1 - value) / images) ** 0.5, "measured", f"{split} split, {images} images")

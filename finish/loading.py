@@ -13,6 +13,7 @@ from ..files import read_json
 __all__ = ["MODEL_FILE", "load", "load_original"]
 
 MODEL_FILE = "checkpoint/model.json"
+NETWORK_FILE = "model.safetensors"
 
 #: A run folder may name only our own models: to load a file must not mean to run what it says.
 _TRUSTED = "espalier.tasks.models."
@@ -46,7 +47,11 @@ def load(run_folder: str | Path, model: nn.Module | None = None) -> nn.Module:
         The network in evaluation mode; its 8-bit layers simulate integers, as the ONNX file executes them.
 
     Raises:
-        FormatError: The folder is not a finished run, or its files are damaged.
+        FormatError: The folder is not a finished run, its files are damaged, or the model has other shapes than the
+            original.
     """
     folder = Path(run_folder)
-    return load_network(folder / "model.safetensors", (model or load_original(folder)).eval())
+    if not (folder / NETWORK_FILE).is_file():
+        what = f"it has no {NETWORK_FILE}" if folder.is_dir() else "there is no such folder"
+        raise FormatError(f"{folder} is no run folder: {what}; expected one that `espalier search` finished")
+    return load_network(folder / NETWORK_FILE, (model or load_original(folder)).eval())

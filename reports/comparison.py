@@ -10,7 +10,10 @@ from ..errors import FormatError
 from .journal import JOURNAL_FILE, read_journal
 from .summary import SUMMARY_FILE, read_summary
 
-__all__ = ["compare", "run_folders"]
+__all__ = ["FEW_RUNS", "compare", "run_folders"]
+
+#: Below so many runs the resamples of a median are too few different ones for an interval of 95 %.
+FEW_RUNS = 5
 
 #: Evaluations at which the best reward so far is compared.
 _CHECKPOINTS = (25, 50, 100, 200, 500)
@@ -33,6 +36,9 @@ def run_folders(folder: Path) -> list[Path]:
 
 def compare(runs: Sequence[Path]) -> list[dict[str, str]]:
     """One row per agent (and task, device), best first: medians over its seeds with 95 % bootstrap intervals.
+
+    Of fewer than `FEW_RUNS` runs nothing is resampled: the least and the most stand in the interval's place, as "0.5
+    (0.3 to 0.9)".
 
     Args:
         runs: Run folders.
@@ -75,10 +81,12 @@ def _best_so_far(run: Path) -> list[float]:
 
 
 def _interval(values: Sequence[float], digits: int) -> str:
-    """The median, and between which values 95 % of the medians of resamples lie."""
+    """The median, and between which values 95 % of the medians of resamples lie, or all values where they are few."""
     median = float(np.median(values))
     if len(values) < 2:
         return f"{median:.{digits}f}"
+    if len(values) < FEW_RUNS:
+        return f"{median:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
     rng = np.random.default_rng(0)
     drawn = rng.choice(np.asarray(values, float), (_RESAMPLES, len(values)))
     low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ..evaluation.archive import pareto_front
 from ..files import atomic_path
+from .summary import has_own_cost
 
 __all__ = ["draw_layers", "draw_learning", "draw_pareto"]
 
@@ -26,6 +27,12 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _legend(figure: Figure) -> None:
+    """Below the axes, where no point can be: what the first of them shows."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=len(labels), fontsize=9)
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -59,7 +66,7 @@ def draw_pareto(path: Path, rows: Sequence[Row], summary: Mapping[str, Any]) -> 
     axes.set_ylim(lowest - 1, min(100.0, float(accuracy.max())) + 0.08 * (101 - lowest))
     axes.set_xlabel(f"predicted latency on {summary['device']} (ms, logarithmic)")
     axes.set_ylabel("accuracy on the search split (%)")
-    axes.legend(frameon=False, loc="lower right")
+    _legend(figure)
     _save(figure, path)
 
 
@@ -80,13 +87,17 @@ def draw_learning(path: Path, rows: Sequence[Row], summary: Mapping[str, Any]) -
     feasible = np.array([row["feasible"] for row in rows])
     turns = np.arange(1, len(rows) + 1)
     figure, axes = _axes(7.2, 4.0)
-    axes.scatter(turns[feasible], rewards[feasible], s=16, color=_GREEN, alpha=0.75, lw=0, label="meets the demand")
-    axes.scatter(turns[~feasible], rewards[~feasible], s=16, color=_GREY, alpha=0.75, lw=0, label="breaks a bound")
-    axes.plot(turns, np.maximum.accumulate(rewards), color=_BLUE, lw=1.8, drawstyle="steps-post", label="best so far")
+    if feasible.any():
+        axes.scatter(turns[feasible], rewards[feasible], s=16, color=_GREEN, alpha=0.75, lw=0, label="meets the demand")
+    if not feasible.all():
+        axes.scatter(turns[~feasible], rewards[~feasible], s=16, color=_GREY, alpha=0.75, lw=0, label="breaks a bound")
+    best = np.maximum.accumulate(rewards)
+    axes.plot(turns, best, color=_BLUE, lw=1.8, drawstyle="steps-post", label="best reward so far")
     axes.set_ylim(max(rewards.min(), np.percentile(rewards, 5)) - 0.05, rewards.max() + 0.05)
     axes.set_xlabel("evaluations")
-    axes.set_ylabel(f"reward ({summary['agent']})")
-    axes.legend(frameon=False, loc="lower right")
+    axes.set_ylabel("reward")
+    axes.set_title(f"searched by {summary['agent']}", loc="left", fontsize=10)
+    _legend(figure)
     _save(figure, path)
 
 
@@ -95,9 +106,11 @@ def draw_layers(path: Path, layers: Sequence[Row]) -> None:
 
     Args:
         path: The PNG file.
-        layers: Per site: name, choice, original and compressed milliseconds and parameters.
+        layers: Per site: name, kind, choice, original and compressed milliseconds and parameters; widths and
+            blocks are left out, their effect is in their layers.
     """
-    figure = Figure(figsize=(8.6, 1.2 + 0.42 * len(layers)), dpi=120, layout="constrained")
+    layers = [layer for layer in layers if has_own_cost(layer)]
+    figure = Figure(figsize=(8.6, 1.6 + 0.42 * len(layers)), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     positions = np.arange(len(layers))
     for axes, key, title in ((left, "latency_ms", "predicted latency (us)"), (right, "parameters", "parameters (k)")):
@@ -111,6 +124,6 @@ def draw_layers(path: Path, layers: Sequence[Row]) -> None:
         axes.set_axisbelow(True)
     names = [f"{layer['site']}\n{layer['choice']}" for layer in layers]
     left.set_yticks(positions, names, fontsize=8)
-    left.invert_yaxis()
-    right.legend(frameon=False, loc="lower right")
+    left.set_ylim(len(layers) - 0.5, -0.5)
+    _legend(figure)
     _save(figure, path)

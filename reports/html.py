@@ -9,7 +9,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from ..files import write_text
-from .units import LABELS, formatted, points_text
+from .summary import has_own_cost
+from .units import BOUND_LABELS, LABELS, formatted, points_text
 
 __all__ = ["write_report"]
 
@@ -27,16 +28,22 @@ def write_report(folder: Path, summary: Mapping[str, Any], config: str) -> None:
     page = template.render(
         s=summary,
         rows=_rows(summary),
-        demand=summary.get("demand", {"bounds": [], "text": ""}),
-        bounds=[_bound(bound) for bound in summary.get("demand", {"bounds": []})["bounds"]],
+        demand=summary["demand"],
+        bounds=[_bound(bound) for bound in summary["demand"]["bounds"]],
         layers=[_layer(layer) for layer in summary["layers"]],
+        has_dashes=not all(has_own_cost(layer) for layer in summary["layers"]),
         images={name: _data_url(folder / f"{name}.png") for name in ("layers", "pareto", "learning")},
         points=points_text(-summary["accuracy_drop_points"]),
-        predicted=formatted("latency_ms", summary["searched"]["latency_ms"]["value"]),
-        measured=formatted("latency_ms", summary["final"]["latency_ms"]["value"]),
+        predicted=_unbroken(formatted("latency_ms", summary["searched"]["latency_ms"]["value"])),
+        measured=_unbroken(formatted("latency_ms", summary["final"]["latency_ms"]["value"])),
         config=config,
     )
     write_text(folder / "report.html", page)
+
+
+def _unbroken(figure: str) -> str:
+    """A figure that running text keeps on one line with its unit; in tables, the style does."""
+    return figure.replace(" ", "\u00a0")
 
 
 def _rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -47,7 +54,8 @@ def _rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
             "original": formatted("accuracy", original["accuracy"]["value"]),
             "final": formatted("accuracy", final["accuracy"]["value"]),
             "ratio": f"{points_text(-summary['accuracy_drop_points'])} points",
-            "origin": f"measured, {final['accuracy']['on']}; standard error {100 * final['accuracy']['std']:.2f} pt",
+            "origin": f"measured, {final['accuracy']['on']}; "
+            f"standard error {100 * final['accuracy']['std']:.2f}\u00a0pt",
         }
     ]
     for name, label in LABELS.items():
@@ -67,20 +75,20 @@ def _rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
 def _bound(bound: Mapping[str, Any]) -> dict[str, str]:
     name = str(bound["name"])
     figures = {column: formatted(name, bound[column]) for column in ("limit", "reached", "extreme")}
-    label = LABELS.get(name, name)
-    return figures | {"label": label, "used": f"{100 * bound['used']:.0f} %", "price": f"{bound['price']:.3f}"}
+    return figures | {
+        "label": BOUND_LABELS[name],
+        "used": f"{100 * bound['used']:.0f} %",
+        "price": f"{bound['price']:.3f}",
+    }
 
 
 def _layer(layer: Mapping[str, Any]) -> dict[str, str]:
+    columns = ("latency_before", "latency_after", "parameters_before", "parameters_after")
+    if not has_own_cost(layer):
+        return {"site": str(layer["site"]), "choice": str(layer["choice"]), **dict.fromkeys(columns, "\u2013")}
     before, after = layer["original"], layer["plan"]
-    return {
-        "site": str(layer["site"]),
-        "choice": str(layer["choice"]),
-        "latency_before": formatted("latency_ms", before["latency_ms"]),
-        "latency_after": formatted("latency_ms", after["latency_ms"]),
-        "parameters_before": formatted("parameters", before["parameters"]),
-        "parameters_after": formatted("parameters", after["parameters"]),
-    }
+    figures = [formatted(name, part[name]) for name in ("latency_ms", "parameters") for part in (before, after)]
+    return {"site": str(layer["site"]), "choice": str(layer["choice"]), **dict(zip(columns, figures, strict=True))}
 
 
 def _data_url(picture: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import FormatError
 from ..files import read_json
 
-__all__ = ["SUMMARY_FILE", "read_summary"]
+__all__ = ["SUMMARY_FILE", "has_own_cost", "read_summary"]
 
 SUMMARY_FILE = "summary.json"
 _KEYS = (
@@ -25,6 +25,15 @@ _KEYS = (
     "accuracy_drop_points",
     "prediction_error_percent",
 )
+
+
+def has_own_cost(layer: Mapping[str, Any]) -> bool:
+    """Whether an entry of `layers` costs something itself; a width and a block are there for the layers they change.
+
+    A block that is skipped may leave a layer in its place, which does.
+    """
+    costs = (layer[which][name] for which in ("original", "plan") for name in ("latency_ms", "parameters"))
+    return layer["kind"] not in ("width", "block") or any(cost > 0 for cost in costs)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from .units import LABELS, formatted, points_text
+from .comparison import FEW_RUNS
+from .units import BOUND_LABELS, LABELS, formatted, points_text
 
 __all__ = ["choices_table", "comparison_table", "demand_table", "metrics_table", "summary_tables"]
 
@@ -21,9 +22,10 @@ def summary_tables(summary: Mapping[str, Any]) -> Group:
 
 
 def _demand_parts(summary: Mapping[str, Any]) -> list[Table | str]:
-    """The bounds of the demand and one line on them; nothing for summaries that were written without."""
-    demand = summary.get("demand", {"bounds": []})
-    return [demand_table(demand), demand["text"]] if demand["bounds"] else []
+    """The bounds of the demand and the lines on them; nothing for summaries that were written without."""
+    demand = summary.get("demand", {"bounds": [], "text": ""})
+    table = [demand_table(demand)] if demand["bounds"] else []
+    return [*table, *(line for line in (demand["text"], summary.get("split_gap")) if line)]
 
 
 def demand_table(demand: Mapping[str, Any]) -> Table:
@@ -32,14 +34,13 @@ def demand_table(demand: Mapping[str, Any]) -> Table:
     Args:
         demand: What the summary holds of the demand.
     """
-    table = Table(title="demand, on the search split", title_justify="left")
+    table = Table(title="demand, as the search saw it", title_justify="left")
     for column in ("bound", "limit", "reached", "best seen", "used", "price"):
         table.add_column(column, justify="left" if column == "bound" else "right")
     for bound in demand["bounds"]:
         name = bound["name"]
         figures = [formatted(name, bound[column]) for column in ("limit", "reached", "extreme")]
-        label = LABELS.get(name, name)
-        table.add_row(label, *figures, f"{100 * bound['used']:.0f} %", f"{bound['price']:.3f}")
+        table.add_row(BOUND_LABELS[name], *figures, f"{100 * bound['used']:.0f} %", f"{bound['price']:.3f}")
     return table
 
 
@@ -83,7 +84,11 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     Args:
         rows: As `compare` gives them.
     """
-    table = Table(title="runs compared: median [95 % interval]", title_justify="left")
+    counts = [int(row["runs"]) for row in rows]
+    kinds = ["[95 % bootstrap interval]"] if max(counts) >= FEW_RUNS else []
+    kinds += [f"(least to most) of fewer than {FEW_RUNS} runs"] if any(1 < n < FEW_RUNS for n in counts) else []
+    title = " ".join(["runs compared: median", " or ".join(kinds)]).strip()
+    table = Table(title=title, title_justify="left")
     for column in rows[0]:
         table.add_column(column.replace("_", " "), justify="left" if column == "agent" else "right")
     for row in rows:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["LABELS", "choice_text", "formatted", "points_text"]
+__all__ = ["BOUND_LABELS", "LABELS", "choice_text", "formatted", "points_text"]
 
 #: Key in `summary.json` -> what people call it.
 LABELS = {
@@ -14,6 +14,9 @@ LABELS = {
     "macs": "multiply-accumulates",
     "parameters": "parameters",
 }
+
+#: Bound of a demand -> what people call it.
+BOUND_LABELS = LABELS | {"accuracy": "accuracy on the search split"}
 
 _THOUSANDS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -45,7 +48,16 @@ def points_text(points: float) -> str:
 
 
 def choice_text(choice: Mapping[str, Any]) -> str:
-    """A choice of `plan.json`, as people read it."""
-    name = str(choice["technique"]).replace("_", " ")
-    inside = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in choice["parameters"].items())
+    """A choice of `plan.json`, as people read it; the stages of a composition, each with its own settings."""
+    technique, parameters = str(choice["technique"]), choice["parameters"]
+    if "+" not in technique:
+        return _stage_text(technique, parameters)
+    stages = technique.split("+")
+    own = [{k.removeprefix(f"{s}."): v for k, v in parameters.items() if k.startswith(f"{s}.")} for s in stages]
+    return " + ".join(_stage_text(stage, settings) for stage, settings in zip(stages, own, strict=True))
+
+
+def _stage_text(technique: str, parameters: Mapping[str, Any]) -> str:
+    name = technique.replace("_", " ")
+    inside = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in parameters.items())
     return f"{name} ({inside})" if inside else name

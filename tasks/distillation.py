@@ -116,6 +116,8 @@ def distil(
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
     before = best = accuracy(student, validate)
+    if recipe.epochs == 0:
+        return DistillationReport(before, before, 0, time.perf_counter() - started)
     best_state, best_epoch = copy.deepcopy(student.state_dict()), 0
     losses = []
     with _features(student, teacher, fit, recipe) as features, step("fine-tuning", recipe.epochs) as advance:
@@ -134,7 +136,7 @@ def distil(
 def _features(
     student: nn.Module, teacher: nn.Module, fit: Split, recipe: DistillationRecipe
 ) -> AbstractContextManager[FeatureMatching | None]:
-    if recipe.loss == "logits" or recipe.epochs == 0:
+    if recipe.loss == "logits":
         return nullcontext()
     return feature_matching(student, teacher, fit.inputs(slice(0, 1)), recipe.feature_layers, recipe.feature_map)
 

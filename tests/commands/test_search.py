@@ -22,7 +22,9 @@ from espalier.errors import FormatError
 from espalier.files import write_json
 from espalier.finish.loading import MODEL_FILE
 from espalier.graph.layers import executable
+from espalier.reports.html import write_report
 from espalier.reports.journal import read_journal
+from espalier.reports.units import formatted
 from espalier.tasks.accuracy import accuracy
 from espalier.tasks.data.digits import digits
 
@@ -52,8 +54,10 @@ def summary(finished: Finished) -> dict[str, Any]:
 def test_the_run_folder_is_complete(finished: Finished) -> None:
     assert finished.result.status == 0, finished.result.err
     assert {path.name for path in finished.folder.iterdir()} >= _FILES
-    assert "test accuracy" in finished.result.err
-    assert "report.html" in finished.result.err
+    for text in ("test accuracy", "choice per layer", "report.html"):
+        assert text in finished.result.out
+        assert text not in finished.result.err
+    assert "writing the report" in finished.result.err
 
 
 def test_the_summary_has_what_the_documentation_lists(summary: dict[str, Any], finished: Finished) -> None:
@@ -118,6 +122,26 @@ def test_the_report_stands_alone(finished: Finished) -> None:
         assert text in page
 
 
+def test_the_report_of_what_is_out_of_the_ordinary(finished: Finished, summary: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("pareto", "layers", "learning"):
+        shutil.copy(finished.folder / f"{name}.png", tmp_path)
+    ordinary = (finished.folder / "report.html").read_text()
+    nothing = {"latency_ms": 0.0, "parameters": 0.0}
+    width = {"site": "a.width", "kind": "width", "choice": "width scaling (kept 0.5)", "original": nothing}
+    changed = {"layers": [*summary["layers"], width | {"plan": nothing}], "split_gap": "the original has 99 % here"}
+    write_report(tmp_path, summary | changed, "seed: 0")
+    page = (tmp_path / "report.html").read_text()
+    row = r"<td>a\.width</td><td class=\"left\">width scaling \(kept 0\.5\)</td>(<td>\u2013</td>\s*){4}"
+    assert re.search(row, page)
+    for text in ("A dash in the table stands at a width or a skipped block", "The original has 99 % here."):
+        assert text in page
+        assert text not in ordinary
+    for text in ("accuracy on the search split", "<details><summary>The composed configuration</summary>"):
+        assert text in page
+    predicted = formatted("latency_ms", summary["searched"]["latency_ms"]["value"])
+    assert f"predicted {predicted.replace(' ', chr(0xA0))} and" in page
+
+
 def test_a_browser_shows_the_report(finished: Finished, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
@@ -179,6 +203,13 @@ def test_loading_runs_nothing_that_a_folder_names(finished: Finished, tmp_path: 
     write_json(twin / MODEL_FILE, {"_target_": "os.system", "command": "false"})
     with pytest.raises(FormatError, match=r"'os\.system', which is not Espalier's own: build it yourself"):
         espalier.load(twin)
+
+
+def test_loading_says_what_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"nope is no run folder: there is no such folder; expected one that"):
+        espalier.load(tmp_path / "nope")
+    with pytest.raises(FormatError, match=r"is no run folder: it has no model\.safetensors"):
+        espalier.load(tmp_path)
 
 
 def test_the_same_seed_gives_the_same_files(finished: Finished, run: Run, tmp_path: Path) -> None:

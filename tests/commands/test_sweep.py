@@ -26,8 +26,9 @@ def test_a_sweep_with_joblib_is_compared_with_intervals(run: Run, tmp_path: Path
     rows = json.loads((sweep / "comparison.json").read_text())
     assert {row["agent"] for row in rows} == {"random", "evolution"}
     assert all(row["runs"] == "2" for row in rows)
-    assert all(re.fullmatch(r"-?[\d.]+ \[-?[\d.]+, -?[\d.]+\]", row["reward_at_14"]) for row in rows)
-    assert "95 % interval" in report.out
+    assert all(re.fullmatch(r"-?[\d.]+ \(-?[\d.]+ to -?[\d.]+\)", row["reward_at_14"]) for row in rows)
+    assert "median (least to most) of fewer than 5 runs" in report.out
+    assert "95 %" not in report.out
     best = [float(row["reward_at_14"].split()[0]) for row in rows]
     assert best == sorted(best, reverse=True)
 
@@ -67,7 +68,7 @@ def test_profile_writes_a_table_that_search_reads(run: Run, tmp_path: Path) -> N
     assert result.status == 0, result.err
     table = LookupTable.load(tmp_path / "host.json")
     assert table.device == "bench"
-    assert f"{len(table.entries)} operators" in result.err
+    assert f"{len(table.entries)} operators" in result.out
     assert not (tmp_path / "runs").exists()
     folder = tmp_path / "from_table"
     reused = (*FAST, "space.include=[features.3]", "device=table", f"device.table={tmp_path / 'host.json'}")

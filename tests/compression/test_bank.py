@@ -1,7 +1,9 @@
 """The bank, assembly, costs, model files and the refit."""
 
+import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from espalier.errors import FormatError
 from espalier.graph.opspec import FREE_KINDS
 from espalier.graph.trace import trace
 from espalier.tasks.models.resnet import CifarResNet
+from espalier.tasks.models.vgg import VggSmall
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -105,6 +108,43 @@ def test_model_files_round_trip(small: Small, tmp_path: Path) -> None:
         assert save_network(path, folded, small.task.model) == path.stat().st_size
         assert torch.allclose(load_network(path, small.task.model)(inputs), folded(inputs), atol=1e-5)
         assert serialise_network(folded, small.task.model) == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"widths": (16, 24, 40)}, r"the first that differs is features\.14\.weight of shape \(40, 24, 3, 3\)"),
+        ({"hidden": 17}, r"the first that differs is classifier\.0\.weight of shape \(17, 128\)"),
+    ],
+)
+def test_a_model_of_other_shapes_is_refused_even_where_they_were_replaced(
+    small: Small, tmp_path: Path, other: dict[str, Any], message: str
+) -> None:
+    space, model, path = small.survey.space, small.task.model, tmp_path / "m.safetensors"
+    indices = [next((i for i, c in enumerate(own) if c.technique == "int8"), 0) for own in space.choices]
+    network = fold_batch_norms(assemble(model, space.plan(indices), small.bank), small.survey.batch_norm_pairs)
+    save_network(path, network, model)
+    same: dict[str, Any] = {"widths": (16, 24, 32), "hidden": 24}
+    load_network(path, VggSmall(**same))
+    with pytest.raises(FormatError, match=message):
+        load_network(path, VggSmall(**(same | other)))
+
+
+def test_a_model_file_without_a_fingerprint_is_read(small: Small, tmp_path: Path) -> None:
+    model = small.task.model
+    save_network(tmp_path / "new", model, model)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if "num_batches" not in name}
+    save_file(state, tmp_path / "old", {"espalier-model": json.dumps({"version": 1, "layers": {}})})
+    inputs = small.task.search.inputs(slice(0, 8))
+    assert torch.equal(load_network(tmp_path / "old", model)(inputs), load_network(tmp_path / "new", model)(inputs))
+
+
+def test_a_model_that_lacks_layers_is_refused(small: Small, tmp_path: Path) -> None:
+    save_network(tmp_path / "m", small.task.model, small.task.model)
+    short = copy.deepcopy(small.task.model)
+    short.classifier = nn.Sequential(*list(short.classifier)[:-1])  # type: ignore[operator]
+    with pytest.raises(FormatError, match=r"its original had other parameters, .* is the one after the last of \d+"):
+        load_network(tmp_path / "m", short)
 
 
 def _damage(path: Path, small: Small, kind: str) -> None:

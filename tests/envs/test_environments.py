@@ -246,3 +246,65 @@ def test_constrained_reward_by_hand() -> None:
     # Slack earns nothing: a looser budget that holds leaves the reward alone.
     loose = Demand(Weights(0.5, 0.25, 0.0, 0.25), None, latency_ms=9.0)
     assert ConstrainedReward()(_PLAN, _BASE, loose) == ConstrainedReward()(_PLAN, _BASE, free)
+
+
+def _kept(name: str, sites: int) -> object:
+    """An action that compresses as little as it can."""
+    return {_NAMES[0]: 0, _NAMES[1]: [-1.0], _NAMES[2]: [0] * sites}[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "message"),
+    [
+        (_NAMES[0], 999, r"the index of a choice, a whole number from 0 to \d+, got 999"),
+        (_NAMES[0], -1, r"from 0 to \d+, got -1"),
+        (_NAMES[0], 2.5, r"from 0 to \d+, got 2\.5"),
+        (_NAMES[0], "keep", r"from 0 to \d+, got 'keep'"),
+        (_NAMES[1], 999, "one number from -1 to 1, got 999"),
+        (_NAMES[1], [math.nan], r"one number from -1 to 1, got \[nan\]"),
+        (_NAMES[1], [0.0, 0.5], r"one number from -1 to 1, got \[0\.0, 0\.5\]"),
+        (_NAMES[1], "keep", "one number from -1 to 1, got 'keep'"),
+        (_NAMES[2], 0, r"one whole number for each of \d+ sites, got 0"),
+        (_NAMES[2], [[0], [0, 1]], r"one whole number for each of \d+ sites, got \[\[0"),
+        (_NAMES[2], (0, 2.5), r"one whole number for each of \d+ sites, got \[0, 2\.5"),
+        (_NAMES[2], (0, 999), r"a whole number from 0 to \d+ at place 1 of the action, got 999"),
+        (_NAMES[2], (-1, 0), r"a whole number from 0 to \d+ at place 0 of the action, got -1"),
+    ],
+)
+def test_what_is_no_action_is_refused_and_changes_nothing(
+    small: Small, name: str, action: object, message: str
+) -> None:
+    problem = small.problem()
+    env = gymnasium.make(name, problem=problem).unwrapped
+    env.reset()
+    sites = len(problem.space.sites)
+    # A pair stands for the first two entries of a whole plan.
+    wrong = [*action, *[0] * (sites - 2)] if isinstance(action, tuple) else action
+    with pytest.raises(EspalierError, match=message):
+        env.step(wrong)
+    over = False
+    while not over:
+        *_, over, _, info = env.step(_kept(name, sites))
+    assert len(problem.archive) == 1
+    if name != _NAMES[1]:  # where a choice costs more than keep, that one saves least
+        assert info["plan"] == problem.space.keep_plan.to_dict()
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_a_step_after_the_end_is_refused(small: Small, name: str) -> None:
+    problem = small.problem()
+    env = gymnasium.make(name, problem=problem).unwrapped
+    action = _kept(name, len(problem.space.sites))
+    for _ in range(2):
+        env.reset()
+        over = False
+        while not over:
+            *_, over, _, _ = env.step(action)
+        with pytest.raises(EspalierError, match=r"this one is over: reset\(\) first"):
+            env.step(action)
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_environments_expect_a_problem(name: str) -> None:
+    with pytest.raises(EspalierError, match=r"expects problem=, an espalier\.envs\.problem\.Problem, got None"):
+        gymnasium.make(name, problem=None)

@@ -64,6 +64,28 @@ def test_a_demand_without_bounds_has_nothing_to_judge() -> None:
     assert verdict.text() == "the demand has no bounds"
 
 
+@pytest.mark.parametrize(
+    ("demand", "advice"),
+    [
+        (Demand(max_accuracy_drop_points=0.5), "or allow more loss with demand.max_accuracy_drop_points"),
+        (Demand(max_accuracy_drop_points=None, min_accuracy=0.01), "or allow more loss with demand.min_accuracy"),
+        (Demand(max_accuracy_drop_points=None), "or weigh accuracy less with demand.weights.accuracy"),
+    ],
+)
+def test_a_search_that_delivers_the_original_says_so(demand: Demand, advice: str) -> None:
+    problem = _searched(demand)
+    other = next(e.plan for e in problem.archive if e.plan.hash != problem.space.keep_plan.hash)
+    assert "nothing better" not in judge_demand(problem, other).text()
+    text = judge_demand(problem, problem.space.keep_plan).text()
+    assert text == f"nothing better than the original was found in 60 evaluations: raise budget=, {advice}"
+
+
+def test_the_original_is_what_a_search_of_one_evaluation_delivers() -> None:
+    problem = toy_problem(ConstrainedReward(), Demand())
+    RandomSearch(seed=0).search(problem, 1)
+    assert "was found in 1 evaluation:" in judge_demand(problem).text()
+
+
 class TestPrimalDual(RewardContract):
     @pytest.fixture
     def reward(self) -> PrimalDualReward:

@@ -15,6 +15,7 @@ from espalier.hw_models.cost import Estimate
 from espalier.reports.comparison import compare, run_folders
 from espalier.reports.journal import Journal, read_journal
 from espalier.reports.summary import read_summary
+from espalier.reports.tables import comparison_table
 from espalier.reports.tracker import Callbacks, NullTracker, Tracker
 from espalier.reports.units import choice_text, formatted, points_text
 from espalier.reports.wandb_tracker import WandbTracker, _is_logged_in
@@ -82,10 +83,34 @@ def test_comparisons_take_medians_over_seeds(tmp_path: Path) -> None:
             journal.evaluated(_evaluation(index, reward))
     rows = compare(run_folders(tmp_path))
     assert [row["agent"] for row in rows] == ["a", "b"]
-    assert rows[0]["reward_at_2"].startswith("0.500 [0.300, 0.900]")
+    assert rows[0]["reward_at_2"] == "0.500 (0.300 to 0.900)"
     assert (rows[0]["runs"], rows[1]["reward_at_2"], rows[0]["feasible"]) == ("3", "0.000", "3/3")
     with pytest.raises(FormatError, match="holds no finished run"):
         run_folders(tmp_path / "0" / "nothing")
+
+
+def _row(runs: int, text: str) -> dict[str, str]:
+    return {"agent": "a", "runs": str(runs), "reward_at_2": text}
+
+
+def test_an_interval_of_95_percent_needs_five_runs(tmp_path: Path) -> None:
+    for number in range(5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "summary.json").write_text(json.dumps(_summary("a")))
+        Journal(folder).evaluated(_evaluation(0, number / 10))
+    runs = run_folders(tmp_path)
+    assert compare(runs[:4])[0]["reward_at_1"] == "0.150 (0.000 to 0.300)"
+    # Of 5^5 resamples, 0.058 have a median of 0 (at least three of five), as many one of 0.4.
+    assert compare(runs)[0]["reward_at_1"] == "0.200 [0.000, 0.400]"
+    few, many, one = _row(4, "x"), _row(5, "x"), _row(1, "x")
+    titles = [comparison_table(rows).title for rows in ([few], [many], [few, many], [one])]
+    assert titles == [
+        "runs compared: median (least to most) of fewer than 5 runs",
+        "runs compared: median [95 % bootstrap interval]",
+        "runs compared: median [95 % bootstrap interval] or (least to most) of fewer than 5 runs",
+        "runs compared: median",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +134,10 @@ def test_figures_are_written_with_their_unit(name: str, value: float, text: str)
 def test_choices_and_points_are_readable() -> None:
     assert choice_text(Choice.of("spatial_svd", speedup=2).to_dict()) == "spatial svd (speedup 2)"
     assert choice_text(Choice("keep").to_dict()) == "keep"
+    joined = Choice.of("channel_pruning+low_bits", **{"channel_pruning.kept": 0.25, "low_bits.bits": 4})
+    assert choice_text(joined.to_dict()) == "channel pruning (kept 0.25) + low bits (bits 4)"
+    joined = Choice.of("channel_pruning+int8", **{"channel_pruning.kept": 0.5})
+    assert choice_text(joined.to_dict()) == "channel pruning (kept 0.5) + int8"
     assert [points_text(value) for value in (-0.001, 0.0, 1.5, -2.0)] == ["0.00", "0.00", "+1.50", "-2.00"]
 
 

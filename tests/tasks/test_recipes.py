@@ -61,7 +61,7 @@ def test_one_step_of_distillation_follows_hintons_loss(splits: Splits) -> None:
     assert torch.allclose(step.abs()[clear], torch.tensor(rate), rtol=0.1)
 
 
-def test_no_epochs_leave_the_student_alone(splits: Splits) -> None:
+def test_no_epochs_leave_the_student_alone(splits: Splits, capsys: pytest.CaptureFixture[str]) -> None:
     student = _linear(0)
     before = copy.deepcopy(student.state_dict())
     report = distil(student, _linear(1), splits.fit, splits.search, DistillationRecipe(epochs=0), seed=0)
@@ -69,6 +69,7 @@ def test_no_epochs_leave_the_student_alone(splits: Splits) -> None:
     assert report.best_epoch == 0
     assert report.accuracy_before == report.accuracy_after == accuracy(student, splits.search)
     assert report.seconds >= 0
+    assert "fine-tuning" not in capsys.readouterr().err
 
 
 def test_distillation_keeps_statistics_and_what_needs_no_gradient(splits: Splits) -> None:
