@@ -1,6 +1,7 @@
 """From a composed configuration to the parts of a run."""
 
 import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,9 @@ __all__ = ["build", "build_demand", "build_device", "build_task", "build_techniq
 
 #: Nodes that describe something to be built.
 _NODES = ("data", "model", "augmentation", "task", "agent", "reward", "device", "evaluator", "finish", "tracker")
+
+#: Modules that a call goes through before a target's own code runs: Hydra's, and that of the classes made of protocols.
+_CALLING = ("hydra", "typing")
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -71,9 +75,15 @@ def build(node: Mapping[str, Any], **objects: Any) -> Any:
     try:
         return make(**objects)
     except TypeError as error:
-        if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+        if _is_of_the_call(error):
             raise EspalierError(f"{node['_target_']}: {error}") from error
         raise
+
+
+def _is_of_the_call(error: TypeError) -> bool:
+    """Whether a target refused its arguments, and no line of its own raised the error."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).split(".")[0] in _CALLING or frame.f_globals is globals()
 
 
 def _check_complete(node: Mapping[str, Any], objects: Mapping[str, Any]) -> None:

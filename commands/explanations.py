@@ -58,7 +58,7 @@ def _unknown_key(cause: OmegaConfBaseException, fallback: str) -> str:
         return fallback
     if takes_argument(node, str(cause.key)):
         return f"{path} has no value so far: add it as +{path}=VALUE"
-    return unknown_option(path, [str(key) for key in node])
+    return unknown_option(path, [str(key) for key in node if not str(key).startswith("_")])
 
 
 def _wrong_value(word: str, cause: OmegaConfBaseException) -> str:
