@@ -46,6 +46,8 @@ def _parsed(words: Sequence[str]) -> Namespace:
             raise
         reason = complaint.getvalue().strip().splitlines()[-1].partition("error: ")[2]
         raise EspalierError(f"{reason}; {_WRITTEN_AS}, such as agent=dyna") from stop
+    if unknown and not unknown[0].startswith("-"):
+        raise EspalierError(f"put flags before all options or after them: got {unknown[0]} after one")
     if unknown:
         raise EspalierError(f"unknown flag {unknown[0]}; {_WRITTEN_AS}, such as {_likely(unknown[0], words)}")
     return arguments

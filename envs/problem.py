@@ -133,7 +133,8 @@ class Problem:
         reward = self.judge(metrics)
         if not math.isfinite(reward):
             raise EspalierError(
-                f"the reward {type(self.reward).__name__} returned {reward} for {metrics}; it must be a finite number"
+                f"the reward {type(self.reward).__name__} returned {reward} in evaluation {len(self.archive)} "
+                f"(accuracy {metrics.accuracy:.4g}); it must return a finite number"
             )
         evaluation = Evaluation(
             index=len(self.archive),

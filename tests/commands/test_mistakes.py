@@ -30,7 +30,7 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     # a group's option
     (("demand=3",), "demand=3: demand is a group; expected one of balanced, energy, latency, storage"),
     (("tracker=null",), "tracker is a group; expected one of none, wandb"),
-    (("-m", "device=host,3"), "device is a group; expected one of host, raspberrypi4, table"),
+    (("-m", _SMALL_SPACE, "device=host,3"), "device is a group; expected one of host, raspberrypi4, table"),
     (("agent=dynaa",), "agent=dynaa: agent has no option 'dynaa'; did you mean 'dyna'\\?$"),
     (("agnet=dyna",), "unknown option 'agnet'; did you mean 'agent'\\?$"),
     (("+agent=ppo",), r"agent is chosen already; leave the \+ away: agent=ppo$"),
@@ -65,6 +65,7 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     # how options are written
     (("--agent", "dyna"), "unknown flag --agent; options are written KEY=VALUE, such as agent=dyna$"),
     (("--agent=sac",), "unknown flag --agent=sac; .* such as agent=sac$"),
+    (("seed=1", "-m", "budget=2,3"), "put flags before all options or after them: got budget=2,3 after one$"),
     (("--cfg",), "expected one argument; options are written KEY=VALUE"),
     (("raspberrypi4",), "'raspberrypi4' has no value; .* such as device=raspberrypi4$"),
     (("dyna",), "'dyna' has no value; options are written KEY=VALUE, such as agent=dyna$"),
@@ -83,7 +84,7 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
         (*_PI, "space.include=[features.*]", "space.exclude=['f*']"),
         r"layer that space\.include=\['features\.\*'\]",
     ),
-    ((*_PI, f"reward._target_={_HERE}.NoNumber"), "the reward NoNumber returned nan for Metrics"),
+    ((*_PI, f"reward._target_={_HERE}.NoNumber"), "the reward NoNumber returned nan in evaluation 0"),
 ]
 
 

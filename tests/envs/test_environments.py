@@ -246,3 +246,14 @@ def test_constrained_reward_by_hand() -> None:
     # Slack earns nothing: a looser budget that holds leaves the reward alone.
     loose = Demand(Weights(0.5, 0.25, 0.0, 0.25), None, latency_ms=9.0)
     assert ConstrainedReward()(_PLAN, _BASE, loose) == ConstrainedReward()(_PLAN, _BASE, free)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_rewards_that_are_no_finite_number_are_refused(
+    small: Small, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    problem = small.problem()
+    monkeypatch.setattr(ConstrainedReward, "__call__", lambda *_: value)
+    with pytest.raises(EspalierError, match=rf"the reward ConstrainedReward returned {value} in evaluation 0"):
+        problem.begin(5)
+    assert len(problem.archive) == 0
