@@ -114,7 +114,17 @@ class StableBaselines3(BaseSearcher):
             return self._class(self._policy, env, seed=self._seed, device="cpu", verbose=0, **arguments)
         except (AssertionError, TypeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
+            if "as action spaces but" in reason:
+                raise EspalierError(self._wrong_actions(reason)) from error
             raise EspalierError(f"{self._class.__name__} cannot be set up on {self._environment}: {reason}") from error
+
+    def _wrong_actions(self, reason: str) -> str:
+        """Stable-Baselines3 names the spaces that the algorithm takes, then the environment's."""
+        takes, _, given = reason.partition("as action spaces but")
+        takes_continuous = "box.Box" in takes and "discrete" not in takes
+        kind, option = ("continuous", "layer_wise_continuous") if takes_continuous else ("discrete", "layer_wise")
+        actions = given.strip().removesuffix(" was provided")
+        return f"{self._class.__name__} needs {kind} actions: choose env={option} ({self._environment} has {actions})"
 
     @override
     def policy_state(self) -> dict[str, torch.Tensor]:

@@ -1,13 +1,14 @@
 """From a composed configuration to the parts of a run."""
 
 import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from ..compression.technique import Technique
 from ..errors import EspalierError
@@ -15,12 +16,16 @@ from ..evaluation.demand import Demand, Weights
 from ..hw_models.cost import HardwareModel
 from ..seeding import seed_everything
 from ..tasks.task import Task
+from .known_keys import check_keys
 from .validation import check_node
 
 __all__ = ["build", "build_demand", "build_device", "build_task", "build_techniques", "resolved"]
 
 #: Nodes that describe something to be built.
 _NODES = ("data", "model", "augmentation", "task", "agent", "reward", "device", "evaluator", "finish", "tracker")
+
+#: Modules that a call goes through before a target's own code runs: Hydra's, and that of the classes made of protocols.
+_CALLING = ("hydra", "typing")
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -31,8 +36,11 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     """
     try:
         values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise EspalierError(_missing(str(error.full_key))) from error
     except OmegaConfBaseException as error:
         raise EspalierError(_one_line(error)) from error
+    check_keys(values)
     for name in _NODES:
         check_node(name, values.get(name))
     check_node("space.techniques", values["space"]["techniques"])
@@ -40,6 +48,13 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         if values[name] < (1 if name == "budget" else 0):
             raise EspalierError(f"{name} must be at least {1 if name == 'budget' else 0}, got {values[name]}")
     return values  # type: ignore[no-any-return]
+
+
+def _missing(key: str) -> str:
+    """What to give for an option that has no default."""
+    name = key.rpartition(".")[2]
+    kind = {"_target_": "MODULE.CLASS", "journal": "FILE", "policy": "FILE", "table": "FILE"}.get(name, "VALUE")
+    return f"{key} has no value: give {key}={kind}"
 
 
 def build(node: Mapping[str, Any], **objects: Any) -> Any:
@@ -60,9 +75,15 @@ def build(node: Mapping[str, Any], **objects: Any) -> Any:
     try:
         return make(**objects)
     except TypeError as error:
-        if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+        if _is_of_the_call(error):
             raise EspalierError(f"{node['_target_']}: {error}") from error
         raise
+
+
+def _is_of_the_call(error: TypeError) -> bool:
+    """Whether a target refused its arguments, and no line of its own raised the error."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).split(".")[0] in _CALLING or frame.f_globals is globals()
 
 
 def _check_complete(node: Mapping[str, Any], objects: Mapping[str, Any]) -> None:

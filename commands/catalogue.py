@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import EspalierError
 
-__all__ = ["DEFAULTS", "options"]
+__all__ = ["DEFAULTS", "options", "spaces_with"]
 
 #: Group -> the option of `conf/config.yaml`; "" where there is none.
 DEFAULTS = {
@@ -47,6 +47,13 @@ def options(group: str, folders: Sequence[Path] = ()) -> dict[str, str]:
         for path in sorted((root / group).glob("*.yaml")):
             found[path.stem] = _first_comment(path)
     return found
+
+
+def spaces_with(technique: str) -> list[str]:
+    """The options of the group space that list a technique."""
+    folder = Path(str(files("espalier.conf"))) / "space"
+    entry = re.compile(rf"^\s*- /technique@techniques\.{re.escape(technique)}:", re.MULTILINE)
+    return [name for name in options("space") if entry.search((folder / f"{name}.yaml").read_text(encoding="utf-8"))]
 
 
 def _first_comment(path: Path) -> str:

@@ -1,25 +1,26 @@
 """Composing configurations with Hydra, and running jobs on them."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ..errors import EspalierError
 from ..reports.journal import JOURNAL_FILE
 from .errors import USER_ERRORS, one_line
+from .explanations import explained
 from .schema import register_schema
+from .words import check_words
 
 __all__ = ["chosen_names", "run_jobs"]
 
 _ERROR_FILE = "error.txt"
-_MADE_BEFORE_THE_SEARCH = {".hydra", "checkpoint", _ERROR_FILE}
 
 Job = Callable[[DictConfig, Path], object]
 
@@ -39,13 +40,17 @@ def run_jobs(program: str, arguments: Sequence[str], job: Job) -> None:
         job: Takes a configuration and its output folder.
 
     Raises:
-        EspalierError: A job ended with an error that the user can mend.
+        EspalierError: The command line cannot be read, or a job ended with an error that the user can mend.
     """
+    check_words(arguments)
     register_schema()
     sys.argv = [program, *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     guarded = _GuardedJob(job)
-    hydra.main(version_base="1.3", config_path="pkg://espalier.conf", config_name="config")(guarded)()
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://espalier.conf", config_name="config")(guarded)()
+    except HydraException as error:
+        raise EspalierError(explained(error, arguments)) from error
     if guarded.failure:
         raise EspalierError(guarded.failure)
     if guarded.sweep is not None:
@@ -86,11 +91,10 @@ class _GuardedJob:
 
 
 def _resume_hint(folder: Path) -> str:
-    """How to go on, where there is something to go on with; a folder that holds nothing yet is taken away."""
-    if (folder / JOURNAL_FILE).exists():
+    """How to go on, where more was evaluated than the original."""
+    journal = folder / JOURNAL_FILE
+    if journal.exists() and journal.read_bytes().count(b"\n") > 1:
         return f" (what was evaluated is kept: espalier search resume={folder})"
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= _MADE_BEFORE_THE_SEARCH:
-        shutil.rmtree(folder, ignore_errors=True)
     return ""
 
 

@@ -9,10 +9,11 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from ..errors import EspalierError
+from ..hw_models.cost import HardwareModel
 from ..hw_models.profiled_device import ProfiledDevice
 from ..hw_models.table import LookupTable
 from ..progress import results
-from .building import resolved
+from .building import build_device, resolved
 from .hydra_app import run_jobs
 from .search import prepare
 
@@ -50,14 +51,20 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _profile(output: Path | None, config: DictConfig, _: Path) -> None:
-    device = prepare(resolved(config)).evaluator.device
-    if not isinstance(device, ProfiledDevice):
-        raise EspalierError(f"device {device.name!r} is not measured on this machine; use device=host")
+    values = resolved(config)
+    _check_measured(build_device(values))  # before the network is trained and its variants are made
+    device = _check_measured(prepare(values).evaluator.device)
     path = output or Path("tables") / f"{device.name}-{device.runtime.name}.json"
     device.table.save(path)
     shown = results()
     shown.print(_slowest(device.table))
     shown.print(f"{len(device.table.entries)} operators of {device.table.cpu}, {device.table.runtime}: {path}")
+
+
+def _check_measured(device: HardwareModel) -> ProfiledDevice:
+    if not isinstance(device, ProfiledDevice):
+        raise EspalierError(f"device {device.name!r} is not measured on this machine; use device=host")
+    return device
 
 
 def _slowest(table: LookupTable) -> Table:

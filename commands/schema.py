@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-__all__ = ["DemandSchema", "SearchSchema", "SpaceSchema", "WeightsSchema", "register_schema"]
+__all__ = ["DemandSchema", "EnvSchema", "SearchSchema", "SpaceSchema", "WeightsSchema", "register_schema"]
 
 
 @dataclass

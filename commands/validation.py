@@ -6,13 +6,13 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import get_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..errors import EspalierError
+from .importing import located
+from .suggestions import did_you_mean
 
-__all__ = ["check_node"]
+__all__ = ["check_node", "takes_argument"]
 
 _SPECIAL = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 _PLAIN = (int, float, str, bool, type(None))
@@ -30,6 +30,18 @@ def check_node(path: str, node: Any) -> None:
     """
     for place, target_node in _targets(path, node):
         _check_target(place, target_node)
+
+
+def takes_argument(node: Mapping[str, Any], name: str) -> bool:
+    """Whether what a node's target builds takes an argument of this name, which the node need not hold."""
+    target = dict(node).get("_target_") if "_target_" in node and node["_target_"] != "???" else None
+    if not isinstance(target, str):
+        return False
+    try:
+        parameters = inspect.signature(_found("", target)).parameters.values()
+    except (EspalierError, TypeError, ValueError):
+        return False
+    return any(name == parameter.name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _targets(path: str, node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -56,16 +68,12 @@ def _check_target(path: str, node: Mapping[str, Any]) -> None:
         if name in _SPECIAL:
             continue
         if name not in parameters:
-            raise EspalierError(f"{path} has no argument {name!r}; known: {', '.join(parameters)}")
+            raise EspalierError(f"{path} has no argument {name!r}{did_you_mean(name, parameters)}")
         _check_value(f"{path}.{name}", value, hints.get(name))
 
 
 def _found(path: str, target: str) -> Callable[..., Any]:
-    try:
-        found: object = get_object(target)
-    except (ImportError, AttributeError, ValueError, InstantiationException) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EspalierError(f"{path}._target_={target!r} cannot be imported: {reason}") from error
+    found = located(f"{path}._target_", target)
     if not callable(found):
         raise EspalierError(f"{path}._target_={target!r} is a {type(found).__name__}, expected a class or function")
     return found

@@ -90,6 +90,11 @@ class SearchSpace:
         self._narrowings: dict[tuple[str, Choice], Narrowing | None] = {}
         self.producers = {site.name: self._producers_of(site) for site in self.sites}
         self._masks: dict[tuple[str, State], Mask] = {}
+        if not open_sites:
+            raise EspalierError(
+                f"the search space is empty: space.exclude={list(exclude)} leaves out every layer "
+                + (f"that space.include={list(include)} opens" if include else "of the network")
+            )
         if self.size == 1:
             raise EspalierError("the search space is empty: no technique of the space saves anything at any layer")
 

@@ -1,5 +1,6 @@
 """What is to be solved: a space of plans, how they are judged, and how many may be evaluated."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..compression.bank import Bank
 from ..compression.plan import Plan
-from ..errors import DemandError
+from ..errors import DemandError, EspalierError
 from ..evaluation.archive import Archive, Evaluation
 from ..evaluation.bounds import CostBounds
 from ..evaluation.demand import BUDGETS, Demand
@@ -114,6 +115,7 @@ class Problem:
         """The evaluation of a plan.
 
         Raises:
+            EspalierError: The reward is infinite or not a number.
             BudgetExhausted: It would be a new one and the budget is spent, or the search goes on proposing plans that
                 are known.
         """
@@ -128,11 +130,17 @@ class Problem:
             raise BudgetExhausted
         answer = self.evaluator.evaluate([plan])[0]
         metrics = answer.metrics
+        reward = self.judge(metrics)
+        if not math.isfinite(reward):
+            raise EspalierError(
+                f"the reward {type(self.reward).__name__} returned {reward} in evaluation {len(self.archive)} "
+                f"(accuracy {metrics.accuracy:.4g}); it must return a finite number"
+            )
         evaluation = Evaluation(
             index=len(self.archive),
             plan=plan,
             metrics=metrics,
-            reward=self.judge(metrics),
+            reward=reward,
             feasible=self.demand.is_met(metrics, self.baseline),
             seconds=answer.seconds,
             repeated=answer.repeated,

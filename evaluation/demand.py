@@ -56,7 +56,7 @@ class Demand:
 
     Attributes:
         weights: How much each metric matters.
-        max_accuracy_drop_points: Percentage points of accuracy that may be lost against the original.
+        max_accuracy_drop_points: Percentage points of accuracy that may be lost against the original, 0 to 100.
         min_accuracy: Accuracy that must be kept, 0 to 1.
         latency_ms: Budget of milliseconds per inference.
         energy_mj: Budget of millijoules per inference.
@@ -82,8 +82,8 @@ class Demand:
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
             raise DemandError(f"demand.min_accuracy is a share from 0 to 1, got {self.min_accuracy}")
         drop = self.max_accuracy_drop_points
-        if drop is not None and not drop >= 0:
-            raise DemandError(f"demand.max_accuracy_drop_points must be at least 0, got {drop}")
+        if drop is not None and not 0 <= drop <= 100:  # percentage points
+            raise DemandError(f"demand.max_accuracy_drop_points must be percentage points from 0 to 100, got {drop}")
 
     @property
     def budgets(self) -> dict[str, float]:

@@ -120,4 +120,4 @@ def _reason(error: Exception) -> str:
     """One line of what PyTorch says in many."""
     if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
         return f"it holds {found[1]}, not only tensors; save those alone: torch.save(model.state_dict(), FILE)"
-    return (str(error).strip() or repr(error)).splitlines()[-1].strip()
+    return "it is neither a safetensors file nor a state dict that torch.load reads safely (weights_only=True)"

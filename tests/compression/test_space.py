@@ -118,6 +118,15 @@ def test_networks_without_anything_to_compress_are_refused() -> None:
         survey(_Chain().eval(), torch.rand(1, 1, 6, 6), {})
 
 
+def test_patterns_that_exclude_everything_are_refused() -> None:
+    network, example = _Chain().eval(), torch.rand(1, 1, 6, 6)
+    with pytest.raises(EspalierError, match=r"space\.exclude=\['\*'\] leaves out every layer of the network$"):
+        survey(network, example, all_techniques(), exclude=["*"])
+    first = survey(network, example, all_techniques()).space.sites[0].name
+    with pytest.raises(EspalierError, match=rf"every layer that space\.include=\['{first}'\] opens$"):
+        survey(network, example, all_techniques(), [first], [first])
+
+
 def test_layers_that_no_technique_knows_are_named() -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1, padding_mode="reflect"),

@@ -308,3 +308,14 @@ def test_a_step_after_the_end_is_refused(small: Small, name: str) -> None:
 def test_environments_expect_a_problem(name: str) -> None:
     with pytest.raises(EspalierError, match=r"expects problem=, an espalier\.envs\.problem\.Problem, got None"):
         gymnasium.make(name, problem=None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_rewards_that_are_no_finite_number_are_refused(
+    small: Small, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    problem = small.problem()
+    monkeypatch.setattr(ConstrainedReward, "__call__", lambda *_: value)
+    with pytest.raises(EspalierError, match=rf"the reward ConstrainedReward returned {value} in evaluation 0"):
+        problem.begin(5)
+    assert len(problem.archive) == 0

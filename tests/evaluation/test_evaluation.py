@@ -73,7 +73,8 @@ def test_bounds_and_excesses_by_hand() -> None:
         (lambda: Weights(accuracy=0, latency=0, storage=0), "at least 0 and not all 0"),
         (lambda: Demand(latency_ms=0), r"demand\.latency_ms must be above 0, got 0"),
         (lambda: Demand(min_accuracy=90), "a share from 0 to 1, got 90"),
-        (lambda: Demand(max_accuracy_drop_points=-1), "must be at least 0, got -1"),
+        (lambda: Demand(max_accuracy_drop_points=-1), "must be percentage points from 0 to 100, got -1"),
+        (lambda: Demand(max_accuracy_drop_points=100.5), "must be percentage points from 0 to 100, got 100.5"),
     ],
 )
 def test_impossible_demands_are_refused(make: Any, message: str) -> None:

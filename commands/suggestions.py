@@ -1,0 +1,51 @@
+"""What to say of a name that does not exist: the nearest that does, or how to come by it."""
+
+import difflib
+from collections.abc import Iterable
+
+from .catalogue import options, spaces_with
+
+__all__ = ["did_you_mean", "technique_advice", "unknown_option"]
+
+_TECHNIQUES = "space.techniques."
+
+
+def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
+    """The nearest known name as the end of a message, or all of them where none is near.
+
+    Args:
+        name: What was written.
+        known: What could have been.
+        before: Stands before each name in the message, such as "demand.".
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"; did you mean {before + near[0]!r}?"
+    return f"; known: {', '.join(before + known for known in names)}" if names else ""
+
+
+def unknown_option(path: str, siblings: Iterable[str]) -> str:
+    """The message for a key that is in no configuration.
+
+    Args:
+        path: With dots, such as "demand.latncy_ms".
+        siblings: The names that the last part of the path could have had.
+    """
+    if advice := technique_advice(path):
+        return f"unknown option {path!r}; {advice}"
+    folder, dot, name = path.rpartition(".")
+    return f"unknown option {path!r}{did_you_mean(name, siblings, folder + dot)}"
+
+
+def technique_advice(path: str) -> str:
+    """How a technique is added to the space, where that is what a key aims at; else ""."""
+    if path in ("technique", "space/technique", "space/techniques"):
+        return "a technique is added as +technique@space.techniques.NAME=NAME (espalier list techniques)"
+    name = path.removeprefix(_TECHNIQUES)
+    if not path.startswith(_TECHNIQUES) or name not in options("technique"):
+        return ""
+    spaces = " or ".join(f"space={space}" for space in spaces_with(name))
+    return f"{name} is not in this space: add +technique@space.techniques.{name}={name}" + (
+        f", or choose {spaces}" if spaces else ""
+    )

@@ -1,0 +1,182 @@
+"""What a newcomer mistypes: each mistake is one line that says what to write instead."""
+
+import math
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from espalier.commands.building import build
+from espalier.commands.catalogue import options, spaces_with
+from espalier.commands.importing import located
+from espalier.commands.suggestions import did_you_mean
+from espalier.envs.rewards.constrained import ConstrainedReward
+from espalier.envs.rewards.reward import Reward
+from espalier.errors import EspalierError
+from espalier.evaluation.demand import Demand
+from espalier.evaluation.metrics import Metrics
+
+from tests.commands.conftest import FAST, Run
+from tests.conftest import REPOSITORY
+
+#: Composed in half the time.
+_SMALL_SPACE = "space=pruning_int8"
+_PI = (*FAST, _SMALL_SPACE, "device=raspberrypi4")
+_ADD_WIDTH = r"\+technique@space\.techniques\.width_scaling=width_scaling"
+_HERE = "tests.commands.test_mistakes"
+
+_MISTAKES: list[tuple[tuple[str, ...], str]] = [
+    # a group's option
+    (("demand=3",), "demand=3: demand is a group; expected one of balanced, energy, latency, storage"),
+    (("tracker=null",), "tracker is a group; expected one of none, wandb"),
+    (("-m", _SMALL_SPACE, "device=host,3"), "device is a group; expected one of host, raspberrypi4, table"),
+    (("agent=dynaa",), "agent=dynaa: agent has no option 'dynaa'; did you mean 'dyna'\\?$"),
+    (("agnet=dyna",), "unknown option 'agnet'; did you mean 'agent'\\?$"),
+    (("+agent=ppo",), r"agent is chosen already; leave the \+ away: agent=ppo$"),
+    (("planner=policy",), "agent=dyna planner@agent.planner=policy$"),
+    # a key
+    (("bugdet=20",), r"unknown option 'bugdet'; did you mean 'budget'\?$"),
+    (("+bugdet=20",), r"unknown option 'bugdet'; did you mean 'budget'\?$"),
+    (("+budget=20",), r"budget has a value already; leave the \+ away: budget=20$"),
+    (("demand.latncy_ms=2",), r"unknown option 'demand\.latncy_ms'; did you mean 'demand\.latency_ms'\?$"),
+    (("+demand.latncy_ms=2",), r"unknown option 'demand\.latncy_ms'; did you mean 'demand\.latency_ms'\?$"),
+    (("agent.weight=1",), r"unknown option 'agent\.weight'; known: agent\.planner, agent\.recipe, agent\.seed$"),
+    (("space.techniques.channel_pruning.keep=[0.5]",), r"did you mean 'space\.techniques\.channel_pruning\.kept'\?$"),
+    (("model=custom", "model._target_=torch.nn.Linear", "model.bias=false"), r"add it as \+model\.bias=VALUE$"),
+    # techniques
+    (("technique=int8",), r"one by one: add \+technique@space\.techniques\.int8=int8$"),
+    (("+technique=int8",), r"unknown option 'technique'; a technique is added as"),
+    (("+space/techniques=int8",), r"unknown option 'space/techniques'; a technique is added as"),
+    (("technique@space.techniques.cp=cp",), r"add \+technique@space\.techniques\.cp=cp, or choose space=all$"),
+    (("space.techniques.width_scaling.kept=[0.5]",), f"add {_ADD_WIDTH}, or choose space=all or space=single$"),
+    (
+        ("space=single", f"{_ADD_WIDTH}".replace("\\", "")),
+        r"space already; .* as space\.techniques\.width_scaling\.OPTION",
+    ),
+    (("~space.techniques.fier",), r"fier is not in the space; did you mean 'fire'\?$"),
+    # values
+    (("agent=lookup",), r"agent\.journal has no value: give agent\.journal=FILE$"),
+    (("demand.latency_ms=0.1ms",), r"demand\.latency_ms: expected a number \(in milliseconds\), got '0\.1ms'$"),
+    (("space.include=features.3",), r"expected a list, got 'features\.3'; write space\.include=\[features\.3\]$"),
+    (("demand.weights=3",), r"demand\.weights\.NAME=VALUE, got '3'; known: accuracy, latency"),
+    (("budget.plans=3",), "budget is one value, not a group of options$"),
+    (("demand.max_accuracy_drop_points=200",), "must be percentage points from 0 to 100, got 200"),
+    # how options are written
+    (("--agent", "dyna"), "unknown flag --agent; options are written KEY=VALUE, such as agent=dyna$"),
+    (("--agent=sac",), "unknown flag --agent=sac; .* such as agent=sac$"),
+    (("seed=1", "-m", "budget=2,3"), "put flags before all options or after them: got budget=2,3 after one$"),
+    (("--cfg",), "expected one argument; options are written KEY=VALUE"),
+    (("raspberrypi4",), "'raspberrypi4' has no value; .* such as device=raspberrypi4$"),
+    (("dyna",), "'dyna' has no value; options are written KEY=VALUE, such as agent=dyna$"),
+    (("space.include=[a",), r"space\.include=\[a cannot be read as KEY=VALUE"),
+    # classes of the user's own
+    (("model._target_=mynet.Nope",), "there is no module 'mynet'; its folder must be on PYTHONPATH, or its package"),
+    (("model._target_=MyNet",), r"'MyNet' cannot be imported: expected MODULE\.NAME"),
+    (("model._target_=espalier.tasks.models.vgg.VggSmal",), r"has no 'VggSmal'; did you mean 'VggSmall'\?$"),
+    # what only shows later
+    (
+        (*_PI, f"task.checkpoint={REPOSITORY / 'README.md'}"),
+        "neither a safetensors file nor a state dict that",
+    ),
+    ((*_PI, "space.exclude=['*']"), r"space\.exclude=\['\*'\] leaves out every layer of the network$"),
+    (
+        (*_PI, "space.include=[features.*]", "space.exclude=['f*']"),
+        r"layer that space\.include=\['features\.\*'\]",
+    ),
+    ((*_PI, f"reward._target_={_HERE}.NoNumber"), "the reward NoNumber returned nan in evaluation 0"),
+]
+
+
+class NoNumber(ConstrainedReward):
+    """A user's reward with a mistake in it."""
+
+    def __call__(self, metrics: Metrics, baseline: Metrics, demand: Demand) -> float:
+        return math.nan
+
+
+class NoArguments(Reward):
+    """Takes none, which only the call shows: the signature of a protocol's class takes any."""
+
+
+@pytest.mark.parametrize(("words", "message"), _MISTAKES, ids=[" ".join(words)[-50:] for words, _ in _MISTAKES])
+def test_mistakes_end_in_one_line(run: Run, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    is_about_spaces = any("space" in word or "technique" in word for word in words)
+    result = run("search", *([] if is_about_spaces else [_SMALL_SPACE]), *words)
+    assert result.status == 2, result.err
+    assert re.search(message, result.last_line), result.err
+    assert "Traceback" not in result.err
+    if not set(FAST) <= set(words):
+        assert len(result.err.splitlines()) == 1
+    assert not list(tmp_path.rglob("*")), "a folder of a run that never evaluated anything is left"
+
+
+def test_an_agent_for_other_actions_names_the_environment(run: Run) -> None:
+    """The original was evaluated, and nothing that a resumed run could gain from."""
+    result = run("search", *_PI, "agent=sac", "env=layer_wise")
+    assert result.status == 2
+    assert "SAC needs continuous actions: choose env=layer_wise_continuous" in result.last_line
+    assert "resume=" not in result.err
+    result = run("search", *_PI, "agent=maskable_ppo", "env=layer_wise_continuous")
+    assert "MaskablePPO needs discrete actions: choose env=layer_wise (" in result.last_line
+
+
+def test_a_device_that_is_not_measured_is_refused_before_anything_is_built(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("espalier.commands.profile_command.prepare", lambda _: pytest.fail("was prepared"))
+    result = run("profile", _SMALL_SPACE, "device=raspberrypi4")
+    assert result.status == 2
+    assert result.err == "espalier: device 'raspberrypi4' is not measured on this machine; use device=host\n"
+
+
+def test_verify_says_which_class_is_missing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("espalier.commands.verify_command.read_summary", lambda _: {})
+    (tmp_path / "checkpoint").mkdir()
+    config = "model: {_target_: mynet.Nope}\nspace: {techniques: {}}\nseed: 0\nbudget: 1\n"
+    (tmp_path / "checkpoint" / "config.yaml").write_text(config)
+    result = run("verify", str(tmp_path))
+    assert result.status == 2
+    assert re.fullmatch(r"espalier: model\._target_='mynet\.Nope' cannot be imported: .* PYTHONPATH.*\n", result.err)
+
+
+@pytest.mark.parametrize("held", ["", "mine.txt", "checkpoint/mine.txt", ".hydra/mine.txt"])
+def test_a_folder_that_was_there_before_stays(run: Run, tmp_path: Path, held: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    if held:
+        (folder / held).parent.mkdir(exist_ok=True)
+        (folder / held).write_text("mine")
+    assert run("search", "budget=0", _SMALL_SPACE, f"hydra.run.dir={folder}").status == 2
+    assert folder.is_dir()
+    assert not held or (folder / held).read_text() == "mine"
+
+
+def test_only_what_the_run_made_and_left_empty_goes(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    assert run("search", "budget=0", _SMALL_SPACE, "hydra.run.dir=runs/day/hour").status == 2
+    assert [path.name for path in tmp_path.rglob("*")] == ["runs"]
+
+
+def test_modules_that_fail_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_net.py").write_text("raise RuntimeError('first line\\nsecond line')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EspalierError, match=r"importing broken_net ended in RuntimeError: first line second line$"):
+        located("model._target_", "broken_net.Net")
+    assert located("model._target_", "torch.nn.Module.train") is torch.nn.Module.train
+    assert located("model._target_", "os.path") is os.path
+
+
+def test_a_target_that_refuses_its_arguments() -> None:
+    with pytest.raises(EspalierError, match=r"NoArguments: .*takes exactly one argument"):
+        build({"_target_": f"{_HERE}.NoArguments", "floor": 1.0})
+    with pytest.raises(EspalierError, match=r"time\.sleep: "):
+        build({"_target_": "time.sleep", "seconds": 0})
+
+
+def test_suggestions() -> None:
+    assert did_you_mean("latncy", ["latency", "energy"]) == "; did you mean 'latency'?"
+    assert did_you_mean("zzz", ["latency", "energy"], "demand.") == "; known: demand.latency, demand.energy"
+    assert did_you_mean("zzz", []) == ""
+    assert spaces_with("width_scaling") == ["all", "single"]
+    assert set(spaces_with("channel_pruning")) == set(options("space")) - {"adadeep"}
