@@ -18,7 +18,7 @@ def open_positions(problem: Problem) -> tuple[int, ...]:
     Raises:
         EspalierError: It is no problem, or a site has more choices than an observation has room for.
     """
-    if not isinstance(problem, Problem):  # what `gymnasium.make` was given is unknown to a type checker
+    if not hasattr(problem, "space"):  # what `gymnasium.make` was given is unknown to a type checker
         raise EspalierError(f"an environment expects problem=, an espalier.envs.problem.Problem, got {problem!r}")
     counts = [len(choices) for choices in problem.space.choices]
     if max(counts) > SLOTS:
