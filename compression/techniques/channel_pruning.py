@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ...errors import EspalierError
 from ..calibration import Calibration
 from ..choice import Choice
 from ..fitting import reduced_weight
@@ -14,14 +13,12 @@ from ..importance import CRITERIA
 from ..layers import build_module, describe_module
 from ..narrowing import with_output_channels
 from ..site import Site
-from ..technique import ChannelTechnique
-from .ranges import at_least_one, shares
-from .ranks import aligned, distinct
+from .keeping import KeepingTechnique
 
 __all__ = ["ChannelPruning"]
 
 
-class ChannelPruning(ChannelTechnique):
+class ChannelPruning(KeepingTechnique):
     """Keep the channels that matter most by some criterion; the consumers are refitted for the channels left.
 
     Of a recurrent layer the channels are its hidden units; those left make up for the others in the recurrence.
@@ -42,27 +39,11 @@ class ChannelPruning(ChannelTechnique):
     def __init__(
         self, kept: Sequence[float] = (0.75, 0.5, 0.25), channel_multiple: int = 8, criterion: str = "consumers"
     ) -> None:
-        if criterion not in CRITERIA:
-            raise EspalierError(f"channel_pruning.criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}")
-        self._kept = shares("channel_pruning.kept", *kept)
-        (self._channel_multiple,) = at_least_one("channel_pruning.channel_multiple", channel_multiple)
-        self.criterion = criterion
-        self.name = "channel_pruning" if criterion == "consumers" else f"channel_pruning_{criterion}"
+        super().__init__("channel_pruning", kept, channel_multiple, criterion, CRITERIA)
 
     @override
-    def choices(self, site: Site) -> Sequence[Choice]:
-        if not site.prunable:
-            return ()
-
-        def saves(width: int) -> bool:
-            return width < site.out_channels
-
-        offered = (Choice.of(self.name, kept=value) for value in self._kept)
-        return distinct(offered, lambda choice: self.kept_channels(site, choice), saves)
-
-    @override
-    def kept_channels(self, site: Site, choice: Choice) -> int:
-        return aligned(site.out_channels * float(choice["kept"]), self._channel_multiple)
+    def fits(self, site: Site) -> bool:
+        return site.prunable
 
     @override
     @torch.no_grad()

@@ -5,19 +5,16 @@ from collections.abc import Sequence
 from torch import nn
 from typing_extensions import override
 
-from ...errors import EspalierError
 from ..calibration import Calibration
 from ..choice import Choice
 from ..importance import STREAM_CRITERIA
 from ..site import Site
-from ..technique import ChannelTechnique
-from .ranges import at_least_one, shares
-from .ranks import aligned, distinct
+from .keeping import KeepingTechnique
 
 __all__ = ["WidthScaling"]
 
 
-class WidthScaling(ChannelTechnique):
+class WidthScaling(KeepingTechnique):
     """Keep a share of the channels that residual additions tie together.
 
     The width multiplier of Howard et al. 2017 (MobileNets, arXiv 1704.04861, sec. 3.3), per stage and for a network
@@ -39,28 +36,11 @@ class WidthScaling(ChannelTechnique):
     def __init__(
         self, kept: Sequence[float] = (0.75, 0.5), channel_multiple: int = 8, criterion: str = "consumers"
     ) -> None:
-        if criterion not in STREAM_CRITERIA:
-            known = ", ".join(STREAM_CRITERIA)
-            raise EspalierError(f"width_scaling.criterion must be one of {known}, got {criterion!r}")
-        self._kept = shares("width_scaling.kept", *kept)
-        (self._channel_multiple,) = at_least_one("width_scaling.channel_multiple", channel_multiple)
-        self.criterion = criterion
-        self.name = "width_scaling" if criterion == "consumers" else f"width_scaling_{criterion}"
+        super().__init__("width_scaling", kept, channel_multiple, criterion, STREAM_CRITERIA)
 
     @override
-    def choices(self, site: Site) -> Sequence[Choice]:
-        if site.kind != "width":
-            return ()
-
-        def saves(width: int) -> bool:
-            return width < site.out_channels
-
-        offered = (Choice.of(self.name, kept=value) for value in self._kept)
-        return distinct(offered, lambda choice: self.kept_channels(site, choice), saves)
-
-    @override
-    def kept_channels(self, site: Site, choice: Choice) -> int:
-        return aligned(site.out_channels * float(choice["kept"]), self._channel_multiple)
+    def fits(self, site: Site) -> bool:
+        return site.kind == "width"
 
     @override
     def build(self, layer: nn.Module, site: Site, choice: Choice, calibration: Calibration) -> nn.Module:

@@ -1,13 +1,11 @@
 """Recurrent layers, convolutions over signals and residual blocks: from the survey to the file and the engine."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from espalier.compression.assembly import assemble, fold_batch_norms
-from espalier.compression.bank import Bank
 from espalier.compression.bank_builder import build_bank
 from espalier.compression.blocks import find_blocks
 from espalier.compression.choice import KEEP, Choice
@@ -16,7 +14,7 @@ from espalier.compression.plan import Plan
 from espalier.compression.realised import Realiser, count_parameters, count_storage_bytes
 from espalier.compression.refit import refit
 from espalier.compression.storage import load_network, save_network
-from espalier.compression.survey import Survey, survey
+from espalier.compression.survey import survey
 from espalier.compression.techniques import (
     ChannelPruning,
     Composition,
@@ -34,6 +32,8 @@ from espalier.hw_models.runtimes.onnx_runtime import OnnxRuntime
 from espalier.tasks.models.resnet import CifarResNet
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tests.compression.conftest import Case, make_case
 
 
 class _Signals(nn.Module):
@@ -63,20 +63,11 @@ class _Steps(nn.Module):
         return self.classifier(outputs[:, -1])
 
 
-@dataclass
-class _Case:
-    model: nn.Module
-    survey: Survey
-    bank: Bank
-    inputs: Tensor
-
-
-def _case(model: nn.Module, inputs: Tensor) -> _Case:
+def _case(model: nn.Module, inputs: Tensor) -> Case:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.running_mean, std=0.1)
-    model = model.eval().requires_grad_(False)
     techniques = [
         ChannelPruning(kept=(0.5,)),
         ChannelPruning(kept=(0.5,), criterion="l1"),
@@ -92,11 +83,10 @@ def _case(model: nn.Module, inputs: Tensor) -> _Case:
         DepthSkip(),
         Composition([ChannelPruning(kept=(0.5,)), LowBits(bits=(4,))]),
     ]
-    found = survey(model, inputs[:1], {technique.name: technique for technique in techniques})
-    return _Case(model, found, build_bank(model, found.space, inputs, "x"), inputs)
+    return make_case(model, inputs, techniques)
 
 
-def _make(name: str) -> _Case:
+def _make(name: str) -> Case:
     torch.manual_seed(0)
     if name == "signals":
         return _case(_Signals(), functional.interpolate(torch.randn(48, 6, 8), 32, mode="linear"))
@@ -108,21 +98,21 @@ def _make(name: str) -> _Case:
 
 
 @pytest.fixture(scope="module", params=["signals", "gru", "lstm", "blocks"])
-def case(request: pytest.FixtureRequest) -> _Case:
+def case(request: pytest.FixtureRequest) -> Case:
     return _make(request.param)
 
 
-def _random_plans(case: _Case, count: int) -> list[Plan]:
+def _random_plans(case: Case, count: int) -> list[Plan]:
     rng = np.random.default_rng(0)
     return [case.survey.space.plan(case.survey.space.random(rng)) for _ in range(count)]
 
 
-def _single(case: _Case, name: str, choice: Choice) -> Plan:
+def _single(case: Case, name: str, choice: Choice) -> Plan:
     return Plan.of({s.name: choice if s.name == name else KEEP for s in case.survey.space.sites})
 
 
 @torch.no_grad()
-def test_every_choice_gives_a_network_of_the_right_shape_and_its_own_costs(case: _Case) -> None:
+def test_every_choice_gives_a_network_of_the_right_shape_and_its_own_costs(case: Case) -> None:
     space = case.survey.space
     realiser = Realiser(case.survey.graph, case.survey.fusion, case.bank)
     kept_macs = sum(spec.macs for spec in realiser.specs(space.keep_plan))
@@ -136,7 +126,7 @@ def test_every_choice_gives_a_network_of_the_right_shape_and_its_own_costs(case:
             assert sum(spec.macs for spec in realiser.specs(plan)) == traced.macs <= kept_macs
 
 
-def test_counting_without_a_network_is_counting_it(case: _Case) -> None:
+def test_counting_without_a_network_is_counting_it(case: Case) -> None:
     counter = SizeCounter(case.model, case.bank, case.survey.batch_norm_pairs)
     pairs = case.survey.batch_norm_pairs
     for plan in [case.survey.space.keep_plan, *_random_plans(case, 12)]:
@@ -145,7 +135,7 @@ def test_counting_without_a_network_is_counting_it(case: _Case) -> None:
 
 
 @torch.no_grad()
-def test_files_hold_every_plan(case: _Case, tmp_path: Path) -> None:
+def test_files_hold_every_plan(case: Case, tmp_path: Path) -> None:
     for number, plan in enumerate(_random_plans(case, 4)):
         network = assemble(case.model, plan, case.bank)
         save_network(tmp_path / str(number), network, case.model)
@@ -154,14 +144,14 @@ def test_files_hold_every_plan(case: _Case, tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_the_refit_works_on_every_plan(case: _Case) -> None:
+def test_the_refit_works_on_every_plan(case: Case) -> None:
     for plan in _random_plans(case, 4):
         refitted = refit(case.model, plan, case.bank, case.inputs)
         assert torch.isfinite(refitted(case.inputs)).all()
 
 
 @torch.no_grad()
-def test_an_engine_computes_the_same(case: _Case) -> None:
+def test_an_engine_computes_the_same(case: Case) -> None:
     plan = _random_plans(case, 3)[-1]
     network = fold_batch_norms(assemble(case.model, plan, case.bank), case.survey.batch_norm_pairs)
     executable = OnnxRuntime(1).network(network, case.inputs[:1])
@@ -201,7 +191,7 @@ def test_criteria_rank_channels_as_their_papers_say() -> None:
         assert set(kept.tolist()) == set(scores.topk(16).indices.tolist())
 
 
-def _taylor_by_finite_differences(case: _Case) -> Tensor:
+def _taylor_by_finite_differences(case: Case) -> Tensor:
     """Each channel's gate is moved a little: the mean square of the loss's slope."""
     model = case.model.double()
     inputs = case.inputs.double()

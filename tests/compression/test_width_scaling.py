@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 import torch
 import torch_pruning
 from espalier.compression.assembly import assemble, fold_batch_norms
-from espalier.compression.bank import Bank
 from espalier.compression.bank_builder import build_bank
 from espalier.compression.choice import KEEP, Choice
 from espalier.compression.counting import SizeCounter
@@ -20,7 +18,7 @@ from espalier.compression.plan import Plan
 from espalier.compression.realised import Realiser, count_parameters, count_storage_bytes
 from espalier.compression.refit import refit
 from espalier.compression.storage import load_network, save_network
-from espalier.compression.survey import Survey, survey
+from espalier.compression.survey import survey
 from espalier.compression.technique import Technique
 from espalier.compression.techniques import (
     ChannelPruning,
@@ -39,6 +37,8 @@ from espalier.tasks.models.mobilenet import MobileNetV2
 from espalier.tasks.models.resnet import CifarResNet
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tests.compression.conftest import Case, make_case
 
 
 class _Projected(nn.Module):
@@ -91,14 +91,6 @@ class _Signals(nn.Module):
         return self.classifier(functional.relu(self.third(features)).mean(2))
 
 
-@dataclass
-class _Case:
-    model: nn.Module
-    survey: Survey
-    bank: Bank
-    inputs: Tensor
-
-
 def _networks() -> dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]:
     def mobilenet() -> nn.Module:
         return MobileNetV2(width=0.25, n_classes=10, stem_stride=1, strides=[1, 1, 2, 1, 1, 2, 1])
@@ -112,12 +104,6 @@ def _networks() -> dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]:
 
 
 _NAMES = tuple(_networks())
-
-
-def _case(model: nn.Module, inputs: Tensor, techniques: list[Technique]) -> _Case:
-    model = model.eval().requires_grad_(False)
-    found = survey(model, inputs[:1], {technique.name: technique for technique in techniques})
-    return _Case(model, found, build_bank(model, found.space, inputs, "x"), inputs)
 
 
 def _made(name: str) -> tuple[nn.Module, Tensor]:
@@ -136,7 +122,7 @@ def _made(name: str) -> tuple[nn.Module, Tensor]:
 
 
 @cache
-def _cached(name: str) -> _Case:
+def _cached(name: str) -> Case:
     techniques: list[Technique] = [
         WidthScaling(kept=(0.75, 0.5), channel_multiple=4),
         WidthScaling(kept=(0.5,), criterion="l1"),
@@ -146,20 +132,20 @@ def _cached(name: str) -> _Case:
         TruncatedSvd(speedups=(2,)),
         DepthSkip(),
     ]
-    return _case(*_made(name), techniques)
+    return make_case(*_made(name), techniques)
 
 
 @pytest.fixture(params=_NAMES)
-def case(request: pytest.FixtureRequest) -> _Case:
+def case(request: pytest.FixtureRequest) -> Case:
     return _cached(request.param)
 
 
-def _plan(case: _Case, **chosen: Choice) -> Plan:
+def _plan(case: Case, **chosen: Choice) -> Plan:
     """Choices by kind of site; the rest is kept."""
     return Plan.of({site.name: chosen.get(site.kind, KEEP) for site in case.survey.space.sites})
 
 
-def _widths(case: _Case, **parameters: float) -> Plan:
+def _widths(case: Case, **parameters: float) -> Plan:
     """The first choice of every width, or the one with these parameters."""
     space = case.survey.space
     plan = {}
@@ -169,7 +155,7 @@ def _widths(case: _Case, **parameters: float) -> Plan:
     return Plan.of(plan)
 
 
-def _random_plans(case: _Case, count: int) -> list[Plan]:
+def _random_plans(case: Case, count: int) -> list[Plan]:
     """Random plans of which every other one changes widths alone."""
     rng = np.random.default_rng(0)
     space = case.survey.space
@@ -231,7 +217,7 @@ class _PaddedAlone(nn.Module):
 @torch.no_grad()
 def test_channels_that_are_placed_do_not_go_alone() -> None:
     torch.manual_seed(0)
-    case = _case(_PaddedAlone(), torch.randn(16, 3, 8, 8), [WidthScaling(kept=(0.5,)), ChannelPruning(kept=(0.5,))])
+    case = make_case(_PaddedAlone(), torch.randn(16, 3, 8, 8), [WidthScaling(kept=(0.5,)), ChannelPruning(kept=(0.5,))])
     assert case.survey.unprunable["one"] == "its channels are put among others by placement"
     widths = [site.name for site in case.survey.space.sites if site.kind == "width"]
     assert widths == ["one.width"]
@@ -358,7 +344,7 @@ def test_what_is_no_option_is_refused(options: dict[str, object], message: str) 
 # ---- what comes out
 
 
-def _with_zeros(case: _Case, network: nn.Module, plan: Plan) -> nn.Module:
+def _with_zeros(case: Case, network: nn.Module, plan: Plan) -> nn.Module:
     """The original with the weights of a narrowed network in their old places and zeros where channels are gone."""
     space, model = case.survey.space, copy.deepcopy(case.model)
     rows: dict[str, Tensor] = {}
@@ -419,7 +405,7 @@ def _widen(whole: nn.Module, narrow: nn.Module, rows: Tensor | None, columns: Te
 
 @torch.no_grad()
 @pytest.mark.parametrize("skipped", [False, True])
-def test_a_narrow_network_is_the_original_with_zeros(case: _Case, skipped: bool) -> None:
+def test_a_narrow_network_is_the_original_with_zeros(case: Case, skipped: bool) -> None:
     plan = _widths(case, kept=0.5)
     if skipped:
         blocks = [site.name for site in case.survey.space.sites if site.kind == "block"]
@@ -446,7 +432,7 @@ def test_channels_that_nobody_reads_go_without_a_trace() -> None:
     for path, stage in (("bn1", 1), ("layer1.0.bn2", 1), ("layer1.1.bn2", 1), ("layer2.0.bn2", 2), ("layer2.1.bn2", 2)):
         for values in model.get_submodule(path).parameters():
             values.data[dead[stage]] *= 1e-2
-    case = _case(model, inputs, [WidthScaling(kept=(0.5,))])
+    case = make_case(model, inputs, [WidthScaling(kept=(0.5,))])
     network = assemble(case.model, _widths(case), case.bank)
     for stage, channels in dead.items():
         (narrowing,) = case.survey.space.narrowings(f"layer{stage}.width")
@@ -493,7 +479,7 @@ def test_torch_pruning_narrows_the_same_layers(name: str) -> None:
 
 
 @torch.no_grad()
-def test_random_plans_run_are_counted_right_and_survive_a_file(case: _Case, tmp_path: Path) -> None:
+def test_random_plans_run_are_counted_right_and_survive_a_file(case: Case, tmp_path: Path) -> None:
     pairs = case.survey.batch_norm_pairs
     counter = SizeCounter(case.model, case.bank, pairs)
     realiser = Realiser(case.survey.graph, case.survey.fusion, case.bank)
@@ -513,7 +499,7 @@ def test_random_plans_run_are_counted_right_and_survive_a_file(case: _Case, tmp_
 
 @torch.no_grad()
 @pytest.mark.parametrize("everything", [False, True], ids=["widths", "everything"])
-def test_an_engine_computes_the_same(case: _Case, everything: bool) -> None:
+def test_an_engine_computes_the_same(case: Case, everything: bool) -> None:
     """Narrow streams alone, exactly; with random choices at all other sites, but for how integers are rounded."""
     plan = _widths(case, kept=0.5)
     if everything:
@@ -527,7 +513,7 @@ def test_an_engine_computes_the_same(case: _Case, everything: bool) -> None:
 
 
 @torch.no_grad()
-def test_refitting_brings_outputs_closer(case: _Case) -> None:
+def test_refitting_brings_outputs_closer(case: Case) -> None:
     before, after = [], []
     expected = case.model(case.inputs)
     for plan in _random_plans(case, 3):
@@ -593,7 +579,7 @@ def test_the_error_is_what_the_readers_lose() -> None:
     assert case.bank.error(site, (), choice) == pytest.approx(expected, rel=0.35)  # first order, and 16 examples
 
 
-def _change(case: _Case, path: str, instead: Callable[[Tensor, Tensor], Tensor]) -> float:
+def _change(case: Case, path: str, instead: Callable[[Tensor, Tensor], Tensor]) -> float:
     """How far the scores move, relative to them, when a layer gives something else for what it reads."""
     inputs = case.inputs[:16]
     scores = case.model(inputs)
