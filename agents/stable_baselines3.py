@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from typing_extensions import override
 
-from ..envs import register_environments
+from ..envs import ACTIONS, register_environments
 from ..envs.problem import Callback, Problem
 from ..errors import EspalierError
 from .cloning import clone
@@ -83,6 +85,7 @@ class StableBaselines3(BaseSearcher):
         self._check_hyperparameters(algorithm)
         if cloning is not None and environment != _CLONABLE:
             raise EspalierError(f"agent.cloning needs {_CLONABLE}, got {environment}; set agent.cloning=null")
+        self._check_actions()
         self._cloning = cloning
         self._max_episodes = max_episodes_per_evaluation
         self._max_repeats = max_repeats
@@ -92,6 +95,13 @@ class StableBaselines3(BaseSearcher):
         known = list(inspect.signature(self._class).parameters)
         if unknown := [name for name in self._hyperparameters if name not in known]:
             raise EspalierError(f"{algorithm} has no hyperparameter {unknown[0]!r}; known: {', '.join(known)}")
+
+    def _check_actions(self) -> None:
+        """Refuse at once what Stable-Baselines3 would refuse after the bank was built."""
+        if self._environment in ACTIONS:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._make(_Actions(ACTIONS[self._environment]), 1, _init_setup_model=False)
 
     @override
     def _run(self, problem: Problem, rng: np.random.Generator, callback: Callback) -> None:
@@ -108,8 +118,8 @@ class StableBaselines3(BaseSearcher):
         self.model.learn(steps, callback=_StopWhenConverged(problem, self._max_repeats), log_interval=1)
         _polish(problem, rng)
 
-    def _make(self, env: gymnasium.Env[Any, Any], episode_length: int) -> BaseAlgorithm:
-        arguments = {name: _in_steps(value, episode_length) for name, value in self._hyperparameters.items()}
+    def _make(self, env: gymnasium.Env[Any, Any], episode_length: int, **others: Any) -> BaseAlgorithm:
+        arguments = others | {name: _in_steps(value, episode_length) for name, value in self._hyperparameters.items()}
         try:
             return self._class(self._policy, env, seed=self._seed, device="cpu", verbose=0, **arguments)
         except (AssertionError, TypeError, ValueError) as error:
@@ -120,11 +130,10 @@ class StableBaselines3(BaseSearcher):
 
     def _wrong_actions(self, reason: str) -> str:
         """Stable-Baselines3 names the spaces that the algorithm takes, then the environment's."""
-        takes, _, given = reason.partition("as action spaces but")
+        takes = reason.partition("as action spaces but")[0]
         takes_continuous = "box.Box" in takes and "discrete" not in takes
         kind, option = ("continuous", "layer_wise_continuous") if takes_continuous else ("discrete", "layer_wise")
-        actions = given.strip().removesuffix(" was provided")
-        return f"{self._class.__name__} needs {kind} actions: choose env={option} ({self._environment} has {actions})"
+        return f"{self._class.__name__} needs {kind} actions: choose env={option}, got {self._environment}"
 
     @override
     def policy_state(self) -> dict[str, torch.Tensor]:
@@ -155,6 +164,14 @@ def _in_steps(value: Any, episode_length: int) -> Any:
     if isinstance(value, list) and len(value) == 2 and value[1] in ("step", "episode"):
         return value[0], value[1]
     return value
+
+
+class _Actions(gymnasium.Env[Any, Any]):
+    """An environment of which nothing is known but its action space."""
+
+    def __init__(self, action_space: spaces.Space[Any]) -> None:
+        self.action_space = action_space
+        self.observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
 class _StopWhenConverged(BaseCallback):

@@ -67,7 +67,7 @@ TASKS: dict[str, list[str]] = {
     "fashion_lenet5": ["task=fashion_lenet5", *_LENET],
 }
 
-#: Real task -> the same: larger, with evaluations that are made when asked for.
+#: Real task -> the same: larger, with evaluations that are made when asked for, and in their thousands: the quick ones.
 REAL_TASKS: dict[str, list[str]] = {
     "fashion": ["task=fashion_lenet5", "evaluator=local", *_DEVICE],
     "cifar10": ["task=cifar10_resnet20", "evaluator=local", *_DEVICE],

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from espalier.commands.schema import register_schema
 from espalier.compression.bank_builder import build_bank
 from espalier.compression.survey import survey
 from espalier.compression.techniques import ChannelPruning, Int8, WeightSharing
+from espalier.envs import ACTIONS
 from espalier.envs.problem import Callback, Problem
 from espalier.envs.rewards.constrained import ConstrainedReward
 from espalier.errors import EspalierError
@@ -192,10 +194,16 @@ def test_wrong_settings_are_refused(make: Any, message: str) -> None:
         make()
 
 
-def test_an_algorithm_on_the_wrong_environment_says_so(small: Small) -> None:
-    agent = StableBaselines3("stable_baselines3.DDPG", "espalier/LayerWise-v0")
+@pytest.mark.parametrize("environment", ["espalier/LayerWise-v0", "espalier/OneShot-v0"])
+def test_an_algorithm_on_the_wrong_environment_says_so_at_once(environment: str) -> None:
     with pytest.raises(EspalierError, match=r"DDPG needs continuous actions: choose env=layer_wise_continuous"):
-        agent.search(small.problem(), 5)
+        StableBaselines3("stable_baselines3.DDPG", environment)
+
+
+def test_what_is_known_of_the_environments_actions_is_true(small: Small) -> None:
+    for name, actions in ACTIONS.items():
+        made = gymnasium.make(name, problem=small.problem(), disable_env_checker=True)
+        assert type(made.action_space) is type(actions)
 
 
 def test_mutations_change_only_what_they_say(small: Small) -> None:

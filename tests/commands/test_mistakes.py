@@ -111,14 +111,13 @@ def test_mistakes_end_in_one_line(run: Run, tmp_path: Path, words: tuple[str, ..
     assert not list(tmp_path.rglob("*")), "a folder of a run that never evaluated anything is left"
 
 
-def test_an_agent_for_other_actions_names_the_environment(run: Run) -> None:
-    """The original was evaluated, and nothing that a resumed run could gain from."""
+def test_an_agent_for_other_actions_is_refused_before_anything_is_built(run: Run) -> None:
     result = run("search", *_PI, "agent=sac", "env=layer_wise")
     assert result.status == 2
     assert "SAC needs continuous actions: choose env=layer_wise_continuous" in result.last_line
-    assert "resume=" not in result.err
+    assert len(result.err.splitlines()) == 1
     result = run("search", *_PI, "agent=maskable_ppo", "env=layer_wise_continuous")
-    assert "MaskablePPO needs discrete actions: choose env=layer_wise (" in result.last_line
+    assert "MaskablePPO needs discrete actions: choose env=layer_wise, got" in result.last_line
 
 
 def test_a_device_that_is_not_measured_is_refused_before_anything_is_built(
