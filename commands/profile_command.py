@@ -11,7 +11,7 @@ from rich.table import Table
 from ..errors import EspalierError
 from ..hw_models.cost import HardwareModel
 from ..hw_models.profiled_device import ProfiledDevice
-from ..hw_models.table import LookupTable
+from ..hw_models.tables.table import LookupTable
 from ..progress import results
 from .building import build_device, resolved
 from .hydra_app import run_jobs

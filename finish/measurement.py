@@ -6,8 +6,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..hw_models.cost import Estimate
+from ..hw_models.profiling.timing import one_processor, paired_ratio, summarise, time_alternating
 from ..hw_models.runtimes.runtime import Runtime
-from ..hw_models.timing import one_processor, paired_ratio, summarise, time_alternating
 from ..progress import step
 
 __all__ = ["LiveLatency", "measure_latency"]

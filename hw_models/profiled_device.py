@@ -9,10 +9,10 @@ from ..graph.opspec import FREE_KINDS, OpSpec
 from .cost import Cost, Estimate
 from .energy import EnergyModel
 from .machine import cpu_model
-from .profiler import Overhead, measure_overhead, profile_operators
+from .profiling.profiler import Overhead, measure_overhead, profile_operators
 from .runtimes.runtime import make_runtime
-from .table import LookupTable
 from .table_device import summed_latency, table_features
+from .tables.table import LookupTable
 
 __all__ = ["ProfiledDevice"]
 

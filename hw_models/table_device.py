@@ -9,7 +9,7 @@ from ..graph.opspec import FREE_KINDS, OpSpec
 from .cost import Cost, Estimate
 from .energy import EnergyModel
 from .runtimes.runtime import Runtime
-from .table import LookupTable
+from .tables.table import LookupTable
 
 __all__ = ["TableDevice", "summed_latency", "table_features"]
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from espalier.hw_models.table import LookupTable
+from espalier.hw_models.tables.table import LookupTable
 
 from tests.commands.conftest import FAST, Finished, Run, wandb_records
 from tests.conftest import REPOSITORY

@@ -12,10 +12,10 @@ from espalier.graph.opspec import OpSpec
 from espalier.hw_models.energy import EnergyModel
 from espalier.hw_models.machine import cpu_model, usable_cpus
 from espalier.hw_models.profiled_device import ProfiledDevice
+from espalier.hw_models.profiling.timing import one_processor, paired_ratio, summarise, time_alternating
 from espalier.hw_models.roofline import Roofline
-from espalier.hw_models.table import Entry, LookupTable
 from espalier.hw_models.table_device import TableDevice
-from espalier.hw_models.timing import one_processor, paired_ratio, summarise, time_alternating
+from espalier.hw_models.tables.table import Entry, LookupTable
 
 _CONV = OpSpec("conv2d", (8, 10, 10), (16, 10, 10), (3, 3), padding=(1, 1), bias=True)
 _LINEAR = OpSpec("linear", (64,), (10,), bias=True)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..graph.opspec import FREE_KINDS, OpSpec
-from ..progress import step
-from .runtimes.runtime import Runtime
-from .table import Entry
+from ...graph.opspec import FREE_KINDS, OpSpec
+from ...progress import step
+from ..runtimes.runtime import Runtime
+from ..tables.table import Entry
 from .timing import one_processor, summarise, time_alternating
 
 __all__ = ["Overhead", "measure_overhead", "profile_operators"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..graph.opspec import FLOAT_BITS, OpSpec
+from ...graph.opspec import FLOAT_BITS, OpSpec
 
 __all__ = ["EnergyModel"]
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import FormatError
-from ..files import read_json, write_json
-from ..graph.opspec import OpSpec
+from ...errors import FormatError
+from ...files import read_json, write_json
+from ...graph.opspec import OpSpec
 
 __all__ = ["TABLE_VERSION", "Entry", "LookupTable"]
 

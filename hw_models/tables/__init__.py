@@ -1,0 +1,1 @@
+"""Lookup tables: what operators cost on a device, in files that people can read and share."""
