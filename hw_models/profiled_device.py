@@ -1,23 +1,28 @@
 """This machine as a device: its lookup table is measured on demand and remembered."""
 
+import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from ..errors import EspalierError
 from ..files import cache_folder, content_hash
 from ..graph.opspec import FREE_KINDS, OpSpec
 from .cost import Cost, Estimate
 from .energy import EnergyModel
 from .machine import cpu_model
-from .profiling.profiler import Overhead, measure_overhead, profile_operators
+from .profiling.adaptive import Sampling
+from .profiling.noise import merged_noise
+from .profiling.profiler import Overhead, Profile, measure_overhead
+from .profiling.saying import say_trust
 from .runtimes.runtime import make_runtime
 from .table_device import summed_latency, table_features
 from .tables.table import LookupTable
 
 __all__ = ["ProfiledDevice"]
 
-#: Operators after which the table is written, so that an interrupted profile goes on where it stopped.
-_SAVE_EVERY = 64
+#: Seconds after which the table is written, so that a profile that is killed goes on where it stopped.
+_SAVE_SECONDS = 2.0
 
 
 class ProfiledDevice:
@@ -30,12 +35,14 @@ class ProfiledDevice:
         name: Name of the device.
         runtime: "onnxruntime" or "torch".
         threads: Threads that an inference may use.
-        rounds: Samples of each operator.
+        rounds: Samples of each operator, at least.
+        max_rounds: Samples of an operator whose median stays uncertain, at most; five times `rounds` when None.
+        tolerance: How uncertain a median may be: half the width of its 95 % interval as a share of it.
         energy: Energy model.
         table: File of the table; None for one in the cache folder.
 
     Raises:
-        EspalierError: The engine is unknown or not installed.
+        EspalierError: The engine is unknown or not installed, or a number is out of range.
     """
 
     def __init__(
@@ -44,13 +51,15 @@ class ProfiledDevice:
         runtime: str = "onnxruntime",
         threads: int = 1,
         rounds: int = 15,
+        max_rounds: int | None = None,
+        tolerance: float = 0.02,
         energy: EnergyModel | None = None,
         table: str | None = None,
     ) -> None:
         self.name = name
         self.runtime = make_runtime(runtime, threads)
         self.keeps_integers = self.runtime.keeps_integers
-        self._rounds = rounds
+        self._sampling = _sampling(rounds, max_rounds, tolerance)
         self._energy = energy or EnergyModel()
         self._file = table
 
@@ -86,10 +95,22 @@ class ProfiledDevice:
             return
         if not self.table.entries:
             self.table.call_overhead_ms = self._overhead.call_ms
-        for count, entry in enumerate(profile_operators(self.runtime, missing, self._overhead, self._rounds), 1):
-            self.table.add(entry)
-            if count % _SAVE_EVERY == 0:
-                self.table.merge_into(self.table_path)
+        profile = Profile(self.runtime, missing, self._overhead, self._sampling)
+        self._fill(profile)
+        say_trust(profile.noise(), profile.unsettled, len(missing), self._sampling)
+
+    def _fill(self, profile: Profile) -> None:
+        saved = time.monotonic()
+        for entries in profile.groups():
+            for entry in entries:
+                self.table.add(entry)
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                self._save(profile)
+                saved = time.monotonic()
+        self._save(profile)
+
+    def _save(self, profile: Profile) -> None:
+        self.table.noise = merged_noise(self.table.noise, profile.noise())
         self.table.merge_into(self.table_path)
 
     def cost(self, ops: Sequence[OpSpec]) -> Cost:
@@ -105,3 +126,13 @@ class ProfiledDevice:
     def features(self) -> tuple[float, ...]:
         """Decimal logarithms of throughput, bandwidth, overhead and integer speed-up."""
         return table_features(self.table)
+
+
+def _sampling(rounds: int, max_rounds: int | None, tolerance: float) -> Sampling:
+    if rounds < 1:
+        raise EspalierError(f"device.rounds must be at least 1, got {rounds}")
+    if max_rounds is not None and max_rounds < rounds:
+        raise EspalierError(f"device.max_rounds must be at least device.rounds, {rounds}, got {max_rounds}")
+    if not tolerance > 0:
+        raise EspalierError(f"device.tolerance must be above 0, such as 0.02 for 2 %, got {tolerance}")
+    return Sampling(rounds, 5 * rounds if max_rounds is None else max_rounds, tolerance)

@@ -6,9 +6,11 @@ from ...graph.opspec import FREE_KINDS, OpSpec
 from ...progress import step
 from ..runtimes.runtime import Runtime
 from ..tables.table import Entry
-from .timing import one_processor, summarise, time_alternating
+from .adaptive import Sampling, time_until_tight
+from .noise import Noise, NoiseWatch
+from .timing import one_processor, relative_half_width, summarise, time_alternating
 
-__all__ = ["Overhead", "measure_overhead", "profile_operators"]
+__all__ = ["Overhead", "Profile", "measure_overhead"]
 
 #: Operators that take turns: many enough for a disturbance to hit several of them, few enough to stay in the caches.
 _GROUP = 8
@@ -37,33 +39,55 @@ def measure_overhead(runtime: Runtime, rounds: int = 100) -> Overhead:
     return Overhead(max(short - operator_ms, 0.0), operator_ms)
 
 
-def profile_operators(
-    runtime: Runtime, specs: Iterable[OpSpec], overhead: Overhead, rounds: int = 15
-) -> Iterator[Entry]:
-    """Measure operators, each descriptor once, in groups that take turns.
+class Profile:
+    """Measures operators, each descriptor once, in groups that take turns, and watches the machine meanwhile.
 
     Args:
         runtime: The engine.
         specs: What to measure; repetitions and operators that take no time are left out.
         overhead: What to subtract from each measurement.
-        rounds: Samples of each.
+        sampling: How often to measure.
 
-    Yields:
-        One entry per operator, so that whoever is interrupted can keep what was measured.
+    Attributes:
+        unsettled: Operators whose median was still uncertain after all rounds, with the half width of its 95 %
+            interval as a share of it.
     """
-    wanted = [spec for spec in dict.fromkeys(specs) if spec.kind not in FREE_KINDS]
-    if not wanted:
-        return
-    with step("profiling operators", len(wanted)) as advance, one_processor(runtime.threads):
-        for start in range(0, len(wanted), _GROUP):
-            group = wanted[start : start + _GROUP]
-            yield from _profile_group(runtime, group, overhead, rounds)
-            advance(len(group), group[-1].kind)
 
+    def __init__(self, runtime: Runtime, specs: Iterable[OpSpec], overhead: Overhead, sampling: Sampling) -> None:
+        self._runtime = runtime
+        self._wanted = [spec for spec in dict.fromkeys(specs) if spec.kind not in FREE_KINDS]
+        self._overhead = overhead
+        self._sampling = sampling
+        self._watch: NoiseWatch | None = None
+        self.unsettled: dict[OpSpec, float] = {}
 
-def _profile_group(runtime: Runtime, group: Sequence[OpSpec], overhead: Overhead, rounds: int) -> Iterator[Entry]:
-    samples = time_alternating([runtime.operator(spec) for spec in group], rounds)
-    for spec, row in zip(group, samples, strict=True):
-        timing = summarise(row)
-        net_ms = max(timing.median_ms - overhead.call_ms, overhead.operator_ms)
-        yield Entry(spec, net_ms, timing.std_ms, timing.samples)
+    def groups(self) -> Iterator[list[Entry]]:
+        """Measure, with a progress bar.
+
+        Yields:
+            The entries of one group, so that whoever is interrupted can keep what was measured.
+        """
+        if not self._wanted:
+            return
+        with step("profiling operators", len(self._wanted)) as advance, one_processor(self._runtime.threads):
+            self._watch = NoiseWatch()
+            for start in range(0, len(self._wanted), _GROUP):
+                group = self._wanted[start : start + _GROUP]
+                yield self._measured(group)
+                self._watch.look()
+                advance(len(group), group[-1].kind)
+
+    def noise(self) -> Noise | None:
+        """What disturbed the machine so far; None before anything was measured."""
+        return self._watch.report() if self._watch else None
+
+    def _measured(self, group: Sequence[OpSpec]) -> list[Entry]:
+        calls = [self._runtime.operator(spec) for spec in group]
+        entries = []
+        for spec, samples in zip(group, time_until_tight(calls, self._sampling), strict=True):
+            timing = summarise(samples)
+            net_ms = max(timing.median_ms - self._overhead.call_ms, self._overhead.operator_ms)
+            entries.append(Entry(spec, net_ms, timing.std_ms, timing.samples))
+            if not self._sampling.is_settled(samples):
+                self.unsettled[spec] = relative_half_width(samples)
+        return entries

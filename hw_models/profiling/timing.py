@@ -1,5 +1,6 @@
 """Timing on machines that other programs share: interleaved, repeated, robust against outliers."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Timing", "one_processor", "paired_ratio", "summarise", "time_alternating"]
+__all__ = [
+    "Timing",
+    "one_processor",
+    "paired_ratio",
+    "relative_half_width",
+    "sample_ms",
+    "summarise",
+    "time_alternating",
+    "warmed_up",
+]
 
 Call = Callable[[], object]
 
@@ -43,27 +53,28 @@ def time_alternating(calls: Sequence[Call], rounds: int, warmup: int = 2) -> NDA
     Returns:
         Milliseconds per call, shape (calls, rounds); column r of all rows was measured right after each other.
     """
-    repetitions = [_repetitions(call, warmup) for call in calls]
+    repetitions = [warmed_up(call, warmup) for call in calls]
     samples = np.empty((len(calls), rounds))
     for turn in range(rounds):
         for row, (call, count) in enumerate(zip(calls, repetitions, strict=True)):
-            samples[row, turn] = _seconds(call, count) / count * 1e3
+            samples[row, turn] = sample_ms(call, count)
     return samples
 
 
-def _repetitions(call: Call, warmup: int) -> int:
-    """How often to call so that one sample is long enough."""
+def warmed_up(call: Call, warmup: int = 2) -> int:
+    """Call a few times, and find out how often to call so that one sample is long enough."""
     for _ in range(warmup):
         call()
-    fastest = min(_seconds(call, 1) for _ in range(3))
+    fastest = min(sample_ms(call, 1) for _ in range(3)) * 1e-3
     return max(1, round(_SAMPLE_SECONDS / max(fastest, 1e-8)))
 
 
-def _seconds(call: Call, count: int) -> float:
+def sample_ms(call: Call, count: int) -> float:
+    """Milliseconds per call of `count` calls right after each other."""
     started = time.perf_counter()
     for _ in range(count):
         call()
-    return time.perf_counter() - started
+    return (time.perf_counter() - started) / count * 1e3
 
 
 def summarise(samples: NDArray[np.float64]) -> Timing:
@@ -76,6 +87,29 @@ def summarise(samples: NDArray[np.float64]) -> Timing:
     spread = 1.4826 * float(np.median(np.abs(samples - median)))
     # The median of n normal samples deviates by sqrt(pi / 2) / sqrt(n) of one sample's deviation.
     return Timing(median, 1.2533 * spread / len(samples) ** 0.5, len(samples))
+
+
+def relative_half_width(samples: NDArray[np.float64]) -> float:
+    """Half the width of a 95 % interval of the median, as a share of the median.
+
+    The interval lies between two of the sorted samples: the median is below the k-th of n only if fewer than k samples
+    are below it, which has a binomial probability whatever the distribution. With fewer than six samples no such
+    interval exists; all of them are taken.
+
+    Args:
+        samples: Positive numbers, shape (rounds,).
+    """
+    ranked = np.sort(samples)
+    below = _rank_below(len(ranked))
+    return float((ranked[len(ranked) - 1 - below] - ranked[below]) / (2 * np.median(ranked)))
+
+
+def _rank_below(count: int) -> int:
+    """The largest k for which at most k of `count` fair coins fall on heads with a probability of at most 2.5 %."""
+    tail, rank = 0.5**count, 0
+    while rank + 1 < (count + 1) // 2 and (tail := tail + math.comb(count, rank + 1) * 0.5**count) <= 0.025:
+        rank += 1
+    return rank
 
 
 def paired_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 from ...errors import FormatError
 from ...files import read_json, write_json
 from ...graph.opspec import OpSpec
+from ..profiling.noise import NOISE_FIGURES, Noise, merged_noise
 
 __all__ = ["TABLE_VERSION", "Entry", "LookupTable"]
 
@@ -49,6 +50,8 @@ class LookupTable:
         created: When the table was begun, ISO 8601, UTC.
         keeps_integers: Whether the engine hands integers from one 8-bit operator to the next.
         call_overhead_ms: Milliseconds that a call of the engine takes beside its operators.
+        noise: What disturbed the machine while the entries were measured, the worst of all times; None where nobody
+            watched.
         entries: Operator key -> latency.
     """
 
@@ -59,6 +62,7 @@ class LookupTable:
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     keeps_integers: bool = True
     call_overhead_ms: float = 0.0
+    noise: Noise | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
@@ -75,6 +79,7 @@ class LookupTable:
             "versions": dict(self.versions),
             "keeps_integers": self.keeps_integers,
             "call_overhead_ms": self.call_overhead_ms,
+            **({"noise": self.noise.to_dict()} if self.noise else {}),
             "entries": {
                 key: {"spec": e.spec.to_dict(), "mean": e.mean, "std": e.std, "samples": e.samples}
                 for key, e in sorted(self.entries.items())
@@ -89,7 +94,9 @@ class LookupTable:
         """Add what the file at `path` knows and write the union back; other processes may do the same meanwhile."""
         with _locked(path):
             if path.exists():
-                self.entries = {**LookupTable.load(path).entries, **self.entries}
+                known = LookupTable.load(path)
+                self.entries = {**known.entries, **self.entries}
+                self.noise = merged_noise(known.noise, self.noise)
             self.save(path)
 
     @classmethod
@@ -133,6 +140,7 @@ class LookupTable:
             versions={str(k): str(v) for k, v in versions.items()},
             keeps_integers=keeps_integers,
             call_overhead_ms=overhead,
+            noise=_read_noise(values.get("noise"), source),
             entries=read,
         )
 
@@ -151,6 +159,14 @@ def _read_entry(key: str, values: Any, source: str) -> Entry:
     if type(samples) is not int or samples < 1:
         raise FormatError(f"{where}: samples must be a whole number of at least 1, got {samples!r}")
     return Entry(spec, _number(values["mean"], "mean", where), _number(values["std"], "std", where), samples)
+
+
+def _read_noise(values: Any, source: str) -> Noise | None:
+    if values is None:
+        return None
+    if not isinstance(values, Mapping):
+        raise FormatError(f"{source} must give 'noise' as an object, got {values!r}")
+    return Noise(**{name: _number(values.get(name, 0.0), name, f"{source}, noise") for name in NOISE_FIGURES})
 
 
 def _number(value: Any, name: str, where: str) -> float:

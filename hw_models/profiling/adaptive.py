@@ -1,0 +1,60 @@
+"""Sampling for as long as it takes: each call until the interval of its median is tight."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .timing import Call, relative_half_width, sample_ms, warmed_up
+
+__all__ = ["Sampling", "time_until_tight"]
+
+#: Rounds between two looks at the intervals.
+_STRIDE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How long to go on sampling.
+
+    Attributes:
+        rounds: Samples that are always taken; at least 1.
+        max_rounds: Samples after which a call is given up as it is; at least `rounds`.
+        tolerance: Half the width of the 95 % interval of the median, as a share of the median, that is tight enough.
+    """
+
+    rounds: int = 15
+    max_rounds: int = 75
+    tolerance: float = 0.02
+
+    def is_settled(self, samples: NDArray[np.float64]) -> bool:
+        """Whether the interval of these samples' median is tight."""
+        return relative_half_width(samples) <= self.tolerance
+
+
+def time_until_tight(calls: Sequence[Call], sampling: Sampling, warmup: int = 2) -> list[NDArray[np.float64]]:
+    """Time several calls in turn; those whose interval is tight drop out, the others go on.
+
+    Whoever stops when an interval looks tight stops a little too early on average; `sampling.rounds` bounds by how
+    much.
+
+    Args:
+        calls: What to time.
+        sampling: When to stop.
+        warmup: Calls of each before anything is measured.
+
+    Returns:
+        Milliseconds per call, one array of samples for each.
+    """
+    repetitions = [warmed_up(call, warmup) for call in calls]
+    samples: list[list[float]] = [[] for _ in calls]
+    unsettled, turns = list(range(len(calls))), sampling.rounds
+    while unsettled and turns > 0:
+        for _ in range(turns):
+            for row in unsettled:
+                samples[row].append(sample_ms(calls[row], repetitions[row]))
+        taken = len(samples[unsettled[0]])
+        unsettled = [row for row in unsettled if not sampling.is_settled(np.array(samples[row]))]
+        turns = min(_STRIDE, sampling.max_rounds - taken)
+    return [np.array(row) for row in samples]
