@@ -33,7 +33,7 @@ class ProfiledDevice:
 
     Args:
         name: Name of the device.
-        runtime: "onnxruntime" or "torch".
+        runtime: "onnxruntime", "openvino" or "torch".
         threads: Threads that an inference may use.
         rounds: Samples of each operator, at least.
         max_rounds: Samples of an operator whose median stays uncertain, at most; five times `rounds` when None.

@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ...graph.opspec import FLOAT_BITS, GATES, OpSpec, Shape
 
-__all__ = ["OPSET", "chain_model", "operator_model"]
+__all__ = ["OPSET", "chain_model", "operator_model", "product_chain_model"]
 
 OPSET = 17
 
@@ -105,6 +105,15 @@ def chain_model(length: int) -> tuple[ModelProto, Feeds]:
     for turn in range(length):
         # Nodes of two kinds in turn, which no optimiser merges.
         name = builder.node("Sigmoid" if turn % 2 else "Tanh", name)
+    return builder.model(name), builder.feeds
+
+
+def product_chain_model(length: int) -> tuple[ModelProto, Feeds]:
+    """A model of `length` products with a small matrix, for engines that merge elementwise functions."""
+    builder = _Builder()
+    name = builder.feed((4,))
+    for _ in range(length):
+        name = builder.node("MatMul", name, builder.weight(4, 4))
     return builder.model(name), builder.feeds
 
 

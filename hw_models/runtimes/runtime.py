@@ -14,6 +14,8 @@ __all__ = ["Executable", "Runtime", "make_runtime", "missing_modules"]
 
 Call = Callable[[], object]
 
+_KNOWN = ("onnxruntime", "openvino", "torch")
+
 
 class Executable(Protocol):
     """A network prepared for one engine."""
@@ -61,7 +63,7 @@ def make_runtime(name: str, threads: int) -> Runtime:
     """The engine of that name.
 
     Args:
-        name: "onnxruntime" or "torch".
+        name: "onnxruntime", "openvino" or "torch".
         threads: Threads that an inference may use.
 
     Raises:
@@ -74,11 +76,25 @@ def make_runtime(name: str, threads: int) -> Runtime:
 
         return PyTorchRuntime(threads)
     if name == "onnxruntime":
-        if missing := missing_modules("onnx", "onnxruntime", "onnxscript"):
-            raise EspalierError(
-                f"runtime 'onnxruntime' needs {', '.join(missing)}: pip install 'espalier[export]', or runtime=torch"
-            )
+        _require(name, "export", "onnx", "onnxruntime", "onnxscript")
         from .onnx_runtime import OnnxRuntime  # noqa: PLC0415  # engines are optional
 
         return OnnxRuntime(threads)
-    raise EspalierError(f"unknown runtime {name!r}; known: onnxruntime, torch")
+    if name == "openvino":
+        _require(name, "openvino", "onnx", "onnxscript", "openvino")
+        from .openvino_runtime import OpenVinoRuntime  # noqa: PLC0415  # engines are optional
+
+        return OpenVinoRuntime(threads)
+    if name == "espalier":
+        raise EspalierError(
+            f"runtime 'espalier', the engine that compiles networks itself, is not part of this version; use one of "
+            f"{', '.join(_KNOWN)}"
+        )
+    raise EspalierError(f"unknown runtime {name!r}; known: {', '.join(_KNOWN)}")
+
+
+def _require(runtime: str, extra: str, *modules: str) -> None:
+    if missing := missing_modules(*modules):
+        raise EspalierError(
+            f"runtime {runtime!r} needs {', '.join(missing)}: pip install 'espalier[{extra}]', or runtime=torch"
+        )

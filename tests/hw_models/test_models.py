@@ -187,7 +187,8 @@ def test_tables_of_other_engines_lie_elsewhere() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"runtime": "tflite"}, "unknown runtime 'tflite'; known: onnxruntime, torch"),
+        ({"runtime": "tflite"}, "unknown runtime 'tflite'; known: onnxruntime, openvino, torch"),
+        ({"runtime": "espalier"}, "compiles networks itself, is not part of this version; use one of onnxruntime, "),
         ({"threads": 0}, "at least 1, got 0"),
     ],
 )
@@ -200,3 +201,7 @@ def test_a_missing_engine_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("espalier.hw_models.runtimes.runtime.missing_modules", lambda *_: ["onnxruntime"])
     with pytest.raises(EspalierError, match=r"needs onnxruntime: pip install 'espalier\[export\]'"):
         ProfiledDevice()
+    with pytest.raises(
+        EspalierError, match=r"runtime 'openvino' needs onnxruntime: pip install 'espalier\[openvino\]'"
+    ):
+        ProfiledDevice(runtime="openvino")

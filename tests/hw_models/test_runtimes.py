@@ -14,7 +14,7 @@ from espalier.hw_models.runtimes.onnx_builders import operator_model
 from espalier.hw_models.runtimes.onnx_export import export_onnx
 from espalier.hw_models.runtimes.onnx_runtime import OnnxRuntime
 from espalier.hw_models.runtimes.pytorch import PyTorchRuntime, single_operator
-from espalier.hw_models.runtimes.runtime import Runtime, make_runtime
+from espalier.hw_models.runtimes.runtime import make_runtime, missing_modules
 from espalier.tasks.models.resnet import CifarResNet
 from torch import Tensor, nn
 
@@ -57,10 +57,14 @@ def test_the_list_covers_every_kind() -> None:
     assert {spec.kind for spec in _SPECS} == set(KINDS) - {"reshape"}
 
 
+_NEEDS_OPENVINO = pytest.mark.skipif(bool(missing_modules("openvino")), reason="needs the extra 'openvino'")
+_ENGINES = ["onnxruntime", "torch", pytest.param("openvino", marks=_NEEDS_OPENVINO)]
+
+
 @pytest.mark.parametrize("spec", _SPECS, ids=lambda spec: spec.key)
-@pytest.mark.parametrize("runtime", [OnnxRuntime(), PyTorchRuntime()], ids=["onnxruntime", "torch"])
-def test_every_operator_runs_with_the_shapes_it_states(spec: OpSpec, runtime: Runtime) -> None:
-    runtime.operator(spec)()
+@pytest.mark.parametrize("runtime", _ENGINES)
+def test_every_operator_runs_with_the_shapes_it_states(spec: OpSpec, runtime: str) -> None:
+    make_runtime(runtime, 1).operator(spec)()
     model, feeds = operator_model(spec)
     (output,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds)
     if spec.kind not in ("quantize", "dequantize"):
@@ -87,7 +91,7 @@ def test_integer_convolutions_really_run_in_integers() -> None:
     assert all(values.dtype == np.uint8 for values in feeds.values())
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("name", _ENGINES)
 def test_networks_give_the_same_outputs(small: Small, name: str) -> None:
     runtime = make_runtime(name, 1)
     rng = np.random.default_rng(1)
@@ -100,13 +104,52 @@ def test_networks_give_the_same_outputs(small: Small, name: str) -> None:
         assert torch.allclose(executable.outputs(inputs), network(inputs), rtol=1e-2, atol=2e-2)
 
 
-def test_the_calls_overhead_is_measured_on_trivial_operators() -> None:
-    for runtime in (OnnxRuntime(), PyTorchRuntime()):
-        one, many, extra = runtime.call_overhead()
-        one()
-        many()
-        assert extra >= 10
-        assert set(runtime.versions()) == {runtime.name}
+@pytest.mark.parametrize("name", _ENGINES)
+def test_the_calls_overhead_is_measured_on_trivial_operators(name: str) -> None:
+    runtime = make_runtime(name, 1)
+    one, many, extra = runtime.call_overhead()
+    one()
+    many()
+    assert extra >= 10
+    assert set(runtime.versions()) == {name}
+
+
+class _Permuted(nn.Module):
+    """A permutation that is not its own inverse, and a convolution after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.tensor([6, 7, 2, 1, 4, 5, 3, 0]))
+        self.conv = nn.Conv2d(8, 4, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.conv(inputs.index_select(1, self.order).relu())
+        return outputs
+
+
+@pytest.mark.parametrize("name", _ENGINES)
+def test_permuted_channels_arrive_in_their_order(name: str) -> None:
+    """OpenVINO alone would apply the inverse."""
+    network, inputs = _Permuted().eval(), torch.rand(1, 8, 4, 4)
+    outputs = make_runtime(name, 1).network(network, inputs).outputs(inputs)
+    assert torch.allclose(outputs, network(inputs), atol=1e-5)
+
+
+@_NEEDS_OPENVINO
+@pytest.mark.parametrize("spec", [_SPECS[0], _SPECS[2], _SPECS[3]], ids=lambda spec: spec.key)
+def test_openvino_computes_in_the_numbers_of_the_descriptor(spec: OpSpec) -> None:
+    """What the plug-in says it executes."""
+    request = make_runtime("openvino", 1).operator(spec)
+    nodes = [node.get_rt_info() for node in request._request.get_compiled_model().get_runtime_model().get_ops()]
+    (convolution,) = (node for node in nodes if node["layerType"].astype(str) == "Convolution")
+    assert convolution["runtimePrecision"].astype(str) == ("u8" if spec.bits == 8 else "f32")
+
+
+@_NEEDS_OPENVINO
+@pytest.mark.parametrize("threads", [1, 2])
+def test_openvino_has_the_threads_it_is_given(threads: int) -> None:
+    request = make_runtime("openvino", threads).operator(_SPECS[0])
+    assert request._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == threads
 
 
 def test_threads_are_given_back() -> None:
