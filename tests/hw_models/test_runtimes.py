@@ -12,7 +12,7 @@ from espalier.graph.opspec import KINDS, OpSpec
 from espalier.graph.trace import trace
 from espalier.hw_models.runtimes.onnx_builders import operator_model
 from espalier.hw_models.runtimes.onnx_export import export_onnx
-from espalier.hw_models.runtimes.onnx_runtime import OnnxRuntime
+from espalier.hw_models.runtimes.onnx_layout import without_reorders
 from espalier.hw_models.runtimes.pytorch import PyTorchRuntime, single_operator
 from espalier.hw_models.runtimes.runtime import make_runtime, missing_modules
 from espalier.tasks.models.resnet import CifarResNet
@@ -75,9 +75,8 @@ def test_every_operator_runs_with_the_shapes_it_states(spec: OpSpec, runtime: st
 
 
 def test_layout_changes_are_stripped_from_what_is_timed() -> None:
-    runtime = OnnxRuntime()
     model, feeds = operator_model(_SPECS[0])
-    stripped, inner = runtime._without_reorders(model, feeds)
+    stripped, inner = without_reorders(model.SerializeToString(), feeds, 1)
     kinds = {node.op_type for node in onnx.load_from_string(stripped).graph.node}
     assert kinds == {"Conv"}
     assert [values.shape for values in inner.values()] == [(1, 16, 8, 8)]
@@ -85,7 +84,7 @@ def test_layout_changes_are_stripped_from_what_is_timed() -> None:
 
 def test_integer_convolutions_really_run_in_integers() -> None:
     model, _ = operator_model(_SPECS[3])
-    stripped, feeds = OnnxRuntime()._without_reorders(model, {"x0": np.zeros((1, 16, 8, 8), np.uint8)})
+    stripped, feeds = without_reorders(model.SerializeToString(), {"x0": np.zeros((1, 16, 8, 8), np.uint8)}, 1)
     kinds = {node.op_type for node in onnx.load_from_string(stripped).graph.node}
     assert kinds == {"QLinearConv"}
     assert all(values.dtype == np.uint8 for values in feeds.values())
