@@ -1,5 +1,6 @@
 """`espalier profile`: the lookup table of this machine."""
 
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -11,10 +12,12 @@ from rich.table import Table
 from ..errors import EspalierError
 from ..hw_models.cost import HardwareModel
 from ..hw_models.profiled_device import ProfiledDevice
+from ..hw_models.profiling.saying import noise_text
 from ..hw_models.tables.table import LookupTable
 from ..progress import results
 from .building import build_device, resolved
 from .hydra_app import run_jobs
+from .runner_command import IMPORT, export, export_folder, import_result
 from .search import prepare
 
 __all__ = ["run"]
@@ -22,18 +25,27 @@ __all__ = ["run"]
 _USAGE = """Time every operator that a search space can lead to, on this machine, and write the lookup table.
 
 usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
+       espalier profile --export-runner FOLDER [GROUP=OPTION] [KEY=VALUE] ...     to measure another device
+       espalier profile import-result RESULT output=FILE                         what was measured there
 
   output=host.json               the file (default: tables/DEVICE-RUNTIME.json)
   task=cifar10_resnet20          whose operators
   device=host                    a device that is measured live
-  device.runtime=torch           engine: onnxruntime or torch
+  runtime=torch                  engine: onnxruntime, openvino or torch (short for device.runtime)
   device.threads=1               threads of an inference
+  device.tolerance=0.02          repeat until the 95 % interval of a median is within this share of it,
+  device.max_rounds=75           but no more often than this
+  space=all                      whose choices
   space.include='[layer3.*]'     only what these layers can become
 
-What was measured before is not measured again. Use the table anywhere: espalier search device=table device.table=FILE
+What was measured before is not measured again, also after an interruption. Use the table anywhere:
+espalier search device=table device.table=FILE
+The folder for another device holds models and a program that needs Python, onnxruntime and numpy; see its README.txt.
 """
 
 _SLOWEST = 5
+
+_RUNTIME = re.compile(r"^runtime=")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -41,13 +53,19 @@ def run(arguments: Sequence[str]) -> None:
     if "-h" in arguments or "--help" in arguments:
         sys.stdout.write(_USAGE)
         return
+    if arguments and arguments[0] == IMPORT:
+        import_result(arguments[1:])
+        return
+    folder, arguments = export_folder(arguments)
     outputs = [Path(word.removeprefix("output=")) for word in arguments if word.startswith("output=")]
     others = [word for word in arguments if not word.startswith("output=")]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "tracker=none"]
     # Hydra wants all overrides side by side, and flags before or after them.
     place = next((i for i, word in enumerate(others) if "=" in word and not word.startswith("-")), len(others))
     words = [*others[:place], *quiet, *others[place:]]
-    run_jobs("espalier profile", words, partial(_profile, outputs[0] if outputs else None))
+    words = [_RUNTIME.sub("device.runtime=", word) for word in words]
+    job = partial(export, folder) if folder else partial(_profile, outputs[0] if outputs else None)
+    run_jobs("espalier profile", words, job)
 
 
 def _profile(output: Path | None, config: DictConfig, _: Path) -> None:
@@ -58,6 +76,7 @@ def _profile(output: Path | None, config: DictConfig, _: Path) -> None:
     device.table.save(path)
     shown = results()
     shown.print(_slowest(device.table))
+    shown.print(noise_text(device.table.noise), soft_wrap=True)
     shown.print(f"{len(device.table.entries)} operators of {device.table.cpu}, {device.table.runtime}: {path}")
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import save
 
 from .. import __version__
 from ..agents.searcher import BaseSearcher, Searcher
+from ..compression.bank import Bank
 from ..compression.bank_builder import build_bank
 from ..compression.choice import KEEP
 from ..compression.survey import Survey, survey
@@ -26,6 +27,7 @@ from ..files import cache_folder, write_bytes, write_json, write_text
 from ..finish.finish import Finished, Finisher
 from ..finish.loading import MODEL_FILE
 from ..finish.split_gap import accuracy_estimate, split_gap
+from ..hw_models.cost import HardwareModel
 from ..hw_models.machine import cpu_model
 from ..hw_models.profiled_device import ProfiledDevice
 from ..progress import results, step
@@ -41,7 +43,7 @@ from ..tasks.task import Task
 from .building import build, build_demand, build_device, build_task, build_techniques, resolved
 from .live import LiveSearch
 
-__all__ = ["CONFIG_FILE", "TABLE_FILE", "Prepared", "prepare", "run_search"]
+__all__ = ["CONFIG_FILE", "TABLE_FILE", "Prepared", "prepare", "prepare_evaluator", "run_search"]
 
 CONFIG_FILE = "checkpoint/config.yaml"
 TABLE_FILE = "checkpoint/table.json"
@@ -73,6 +75,26 @@ def prepare(config: Mapping[str, Any], folder: Path | None = None) -> Prepared:
     """
     device = build_device(config)
     demand = build_demand(config)
+    task, surveyed, bank, evaluator = prepare_evaluator(config, device)
+    if folder is not None and isinstance(device, ProfiledDevice):
+        device.table.save(folder / TABLE_FILE)
+    seed_everything(config["seed"])
+    bounds = evaluator.bounds() if isinstance(evaluator, LocalEvaluator) else None
+    problem = Problem(bank, evaluator, build(config["reward"]), demand, device, bounds)
+    problem.check_feasible()
+    return Prepared(task, surveyed, evaluator, problem)
+
+
+def prepare_evaluator(config: Mapping[str, Any], device: HardwareModel) -> tuple[Task, Survey, Bank, Any]:
+    """Train or load the network, open its space, build the bank, and tell the device of every operator.
+
+    Args:
+        config: The composed configuration, of plain values.
+        device: What operators cost.
+
+    Returns:
+        The last is what the configuration's `evaluator` builds.
+    """
     techniques = build_techniques(config)
     task = build_task(config)
     space = config["space"]
@@ -82,13 +104,7 @@ def prepare(config: Mapping[str, Any], folder: Path | None = None) -> Prepared:
     store = Store(cache / "evaluations.sqlite")
     evaluator = build(config["evaluator"], task=task, survey=surveyed, bank=bank, device=device, store=store)
     evaluator.prepare()
-    if folder is not None and isinstance(device, ProfiledDevice):
-        device.table.save(folder / TABLE_FILE)
-    seed_everything(config["seed"])
-    bounds = evaluator.bounds() if isinstance(evaluator, LocalEvaluator) else None
-    problem = Problem(bank, evaluator, build(config["reward"]), demand, device, bounds)
-    problem.check_feasible()
-    return Prepared(task, surveyed, evaluator, problem)
+    return task, surveyed, bank, evaluator
 
 
 def run_search(config: DictConfig, folder: Path, names: Mapping[str, str]) -> dict[str, Any]:

@@ -7,14 +7,19 @@ from pathlib import Path
 __all__ = ["cpu_model", "usable_cpus"]
 
 
+#: What /proc/cpuinfo calls the processor on x86, or the board on Arm, the most telling first.
+_NAMES = ("model name", "model", "hardware")
+
+
 def cpu_model() -> str:
-    """The processor's name as its maker writes it."""
+    """The processor's name as its maker writes it; on Arm boards, which have none, the board's."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
+    facts = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    named = (facts[name] for name in _NAMES if facts.get(name))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def usable_cpus() -> int:

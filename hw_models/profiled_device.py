@@ -13,7 +13,8 @@ from .energy import EnergyModel
 from .machine import cpu_model
 from .profiling.adaptive import Sampling
 from .profiling.noise import merged_noise
-from .profiling.profiler import Overhead, Profile, measure_overhead
+from .profiling.overhead import Overhead
+from .profiling.profiler import Profile, measure_overhead
 from .profiling.saying import say_trust
 from .runtimes.runtime import make_runtime
 from .table_device import summed_latency, table_features
@@ -59,7 +60,7 @@ class ProfiledDevice:
         self.name = name
         self.runtime = make_runtime(runtime, threads)
         self.keeps_integers = self.runtime.keeps_integers
-        self._sampling = _sampling(rounds, max_rounds, tolerance)
+        self.sampling = _sampling(rounds, max_rounds, tolerance)
         self._energy = energy or EnergyModel()
         self._file = table
 
@@ -95,9 +96,9 @@ class ProfiledDevice:
             return
         if not self.table.entries:
             self.table.call_overhead_ms = self._overhead.call_ms
-        profile = Profile(self.runtime, missing, self._overhead, self._sampling)
+        profile = Profile(self.runtime, missing, self._overhead, self.sampling)
         self._fill(profile)
-        say_trust(profile.noise(), profile.unsettled, len(missing), self._sampling)
+        say_trust(profile.noise(), profile.unsettled, len(missing), self.sampling)
 
     def _fill(self, profile: Profile) -> None:
         saved = time.monotonic()

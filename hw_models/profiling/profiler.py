@@ -8,35 +8,19 @@ from ..runtimes.runtime import Runtime
 from ..tables.table import Entry
 from .adaptive import Sampling, time_until_tight
 from .noise import Noise, NoiseWatch
-from .timing import one_processor, relative_half_width, summarise, time_alternating
+from .overhead import Overhead
+from .timing import one_processor, relative_half_width, summarise
 
-__all__ = ["Overhead", "Profile", "measure_overhead"]
+__all__ = ["Profile", "measure_overhead"]
 
 #: Operators that take turns: many enough for a disturbance to hit several of them, few enough to stay in the caches.
 _GROUP = 8
 
 
-class Overhead:
-    """What an engine spends beside its operators.
-
-    Attributes:
-        call_ms: Milliseconds of a call, without any operator.
-        operator_ms: Milliseconds of starting one operator.
-    """
-
-    def __init__(self, call_ms: float, operator_ms: float) -> None:
-        self.call_ms = call_ms
-        self.operator_ms = operator_ms
-
-
 def measure_overhead(runtime: Runtime, rounds: int = 100) -> Overhead:
     """Compare a call of one trivial operator with one of several."""
-    one, many, extra = runtime.call_overhead()
     with one_processor(runtime.threads):
-        samples = time_alternating([one, many], rounds)
-    short, long = (summarise(row).median_ms for row in samples)
-    operator_ms = max(long - short, 0.0) / extra
-    return Overhead(max(short - operator_ms, 0.0), operator_ms)
+        return Overhead.measured(*runtime.call_overhead(), rounds)
 
 
 class Profile:
@@ -86,8 +70,7 @@ class Profile:
         entries = []
         for spec, samples in zip(group, time_until_tight(calls, self._sampling), strict=True):
             timing = summarise(samples)
-            net_ms = max(timing.median_ms - self._overhead.call_ms, self._overhead.operator_ms)
-            entries.append(Entry(spec, net_ms, timing.std_ms, timing.samples))
+            entries.append(Entry(spec, self._overhead.net_ms(timing), timing.std_ms, timing.samples))
             if not self._sampling.is_settled(samples):
                 self.unsettled[spec] = relative_half_width(samples)
         return entries

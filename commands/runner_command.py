@@ -1,0 +1,86 @@
+"""`espalier profile --export-runner` and `import-result`: measuring on a device that has no Espalier."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from ..errors import EspalierError
+from ..hw_models.collector import OperatorCollector
+from ..hw_models.profiled_device import ProfiledDevice
+from ..hw_models.profiling.adaptive import Sampling
+from ..hw_models.profiling.saying import noise_text
+from ..hw_models.runner.results import read_result
+from ..hw_models.runtimes.runtime import missing_modules
+from ..progress import results
+from .building import build_device, resolved
+from .search import prepare_evaluator
+
+__all__ = ["IMPORT", "export", "export_folder", "import_result"]
+
+#: The word after `espalier profile` that reads a result.
+IMPORT = "import-result"
+
+_FLAG = "--export-runner"
+_USAGE = f"espalier profile {IMPORT} RESULT output=FILE"
+
+
+def export_folder(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The folder after the flag, if it is given, and the other arguments.
+
+    Raises:
+        EspalierError: The flag stands without a folder.
+    """
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith(f"{_FLAG}=") else [word])]
+    if _FLAG not in words:
+        return None, words
+    place = words.index(_FLAG)
+    folder = words[place + 1] if place + 1 < len(words) else ""
+    if not folder or folder.startswith("-") or "=" in folder:
+        raise EspalierError(f"{_FLAG} needs the name of a folder to write, such as {_FLAG} runner")
+    return Path(folder).expanduser(), [*words[:place], *words[place + 2 :]]
+
+
+def export(folder: Path, config: DictConfig, _: Path) -> None:
+    """Write what a device needs to measure the operators of a search space.
+
+    Args:
+        folder: Where to write.
+        config: The composed configuration.
+
+    Raises:
+        EspalierError: The folder is not empty, or a library is missing.
+    """
+    values = resolved(config)
+    if missing := missing_modules("onnx"):
+        raise EspalierError(f"{_FLAG} needs {', '.join(missing)}: pip install 'espalier[export]'")
+    from ..hw_models.runner.export import check_empty, export_runner  # noqa: PLC0415  # needs an optional dependency
+
+    check_empty(folder)  # before the network is trained and its variants are made
+    device = build_device(values)
+    sampling = device.sampling if isinstance(device, ProfiledDevice) else Sampling()
+    collector = OperatorCollector()
+    prepare_evaluator(values, collector)
+    count = export_runner(collector.ops, folder, sampling)
+    results().print(f"{count} operators: copy {folder} to the device and read its README.txt", soft_wrap=True)
+
+
+def import_result(arguments: Sequence[str]) -> None:
+    """Turn a result into a lookup table.
+
+    Raises:
+        EspalierError: The arguments are not a result and an output, or the result is damaged.
+    """
+    outputs = [word.partition("=")[2] for word in arguments if word.startswith("output=")]
+    files = [word for word in arguments if not word.startswith("output=")]
+    if len(files) != 1 or len(outputs) != 1 or not outputs[0]:
+        raise EspalierError(f"expected one result and one output, got {' '.join(arguments) or 'nothing'}: {_USAGE}")
+    table, missing_entries = read_result(Path(files[0]).expanduser())
+    path = Path(outputs[0]).expanduser()
+    table.save(path)
+    shown = results()
+    if missing_entries:
+        shown.print(f"{missing_entries} operators are not measured yet: run measure.pyz again on the device")
+    shown.print(noise_text(table.noise), soft_wrap=True)
+    shown.print(f"{len(table.entries)} operators of {table.cpu}, {table.runtime}: {path}", soft_wrap=True)
+    shown.print(f"use it: espalier search device=table device.table={path}", soft_wrap=True)
