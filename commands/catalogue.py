@@ -15,6 +15,7 @@ DEFAULTS = {
     "model": "vgg_small",
     "data": "digits",
     "device": "host",
+    "energy": "",
     "demand": "balanced",
     "space": "standard",
     "technique": "",

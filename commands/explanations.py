@@ -94,6 +94,8 @@ def _not_in_defaults(key: str, words: Sequence[str]) -> str:
         return f"{word}: {advice}"
     if key == "planner":
         return f"{word}: a planner belongs to an agent that plans: agent=dyna planner@agent.planner={option or 'NAME'}"
+    if key == "energy":
+        return f"{word}: what predicts energy belongs to a device: energy@device.energy={option or 'NAME'}"
     return f"{word}: unknown group {key!r}{did_you_mean(key, DEFAULTS)}"
 
 

@@ -234,7 +234,10 @@ class Finisher:
         after = replace(winner.evaluation.metrics, storage_bytes=_file_size(storage_bytes))
         if latency is None:
             return before, after
-        return replace(before, latency_ms=latency.original), replace(after, latency_ms=latency.final)
+        before, after = replace(before, latency_ms=latency.original), replace(after, latency_ms=latency.final)
+        if latency.energies is None:
+            return before, after
+        return replace(before, energy_mj=latency.energies[0]), replace(after, energy_mj=latency.energies[1])
 
     def _test_accuracies(self, original: nn.Module, final: nn.Module, searched: float) -> dict[str, Estimate]:
         test = self._task.open_test_split()

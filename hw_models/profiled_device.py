@@ -8,8 +8,8 @@ from pathlib import Path
 from ..errors import EspalierError
 from ..files import cache_folder, content_hash
 from ..graph.opspec import FREE_KINDS, OpSpec
-from .cost import Cost, Estimate
-from .energy import EnergyModel
+from .cost import Cost
+from .energy import EnergyModel, EnergySource, MeasuredPower
 from .machine import cpu_model
 from .profiling.adaptive import Sampling
 from .profiling.noise import merged_noise
@@ -25,9 +25,12 @@ __all__ = ["ProfiledDevice"]
 #: Seconds after which the table is written, so that a profile that is killed goes on where it stopped.
 _SAVE_SECONDS = 2.0
 
+#: What runs while power is measured: a convolution of ordinary shape.
+_STEADY_WORK = OpSpec("conv2d", (64, 28, 28), (64, 28, 28), (3, 3), padding=(1, 1), bias=True)
+
 
 class ProfiledDevice:
-    """Latency measured live, operator by operator; energy from an equation.
+    """Latency measured live, operator by operator; energy as its source says.
 
     The table lies in the cache folder under the device's name, engine, threads, processor and library versions: a
     change of any of them starts a new one.
@@ -39,7 +42,7 @@ class ProfiledDevice:
         rounds: Samples of each operator, at least.
         max_rounds: Samples of an operator whose median stays uncertain, at most; five times `rounds` when None.
         tolerance: How uncertain a median may be: half the width of its 95 % interval as a share of it.
-        energy: Energy model.
+        energy: What predicts energy; AdaDeep's equation when None.
         table: File of the table; None for one in the cache folder.
 
     Raises:
@@ -54,7 +57,7 @@ class ProfiledDevice:
         rounds: int = 15,
         max_rounds: int | None = None,
         tolerance: float = 0.02,
-        energy: EnergyModel | None = None,
+        energy: EnergySource | None = None,
         table: str | None = None,
     ) -> None:
         self.name = name
@@ -91,6 +94,7 @@ class ProfiledDevice:
 
     def prepare(self, ops: Iterable[OpSpec]) -> None:
         """Measure the operators that the table lacks, with a progress bar."""
+        self._prepare_energy()
         missing = [op for op in dict.fromkeys(ops) if op.kind not in FREE_KINDS and op.key not in self.table.entries]
         if not missing:
             return
@@ -99,6 +103,10 @@ class ProfiledDevice:
         profile = Profile(self.runtime, missing, self._overhead, self.sampling)
         self._fill(profile)
         say_trust(profile.noise(), profile.unsettled, len(missing), self.sampling)
+
+    def _prepare_energy(self) -> None:
+        if isinstance(self._energy, MeasuredPower):
+            self._energy.prepare(self.runtime.operator(_STEADY_WORK))
 
     def _fill(self, profile: Profile) -> None:
         saved = time.monotonic()
@@ -121,8 +129,9 @@ class ProfiledDevice:
         """
         if any(op.kind not in FREE_KINDS and op.key not in self.table.entries for op in ops):
             self.prepare(ops)
+        self._prepare_energy()
         latency = summed_latency(self.table, ops, f"{self.name} ({self._title})")
-        return Cost(latency, Estimate(self._energy.energy_mj(ops), 0.0, "modelled", "AdaDeep energy equation"))
+        return Cost(latency, self._energy.estimate(ops, latency))
 
     def features(self) -> tuple[float, ...]:
         """Decimal logarithms of throughput, bandwidth, overhead and integer speed-up."""

