@@ -16,14 +16,14 @@ class NvmlCounter:
         index: Which graphics processor.
 
     Raises:
-        EspalierError: The package nvidia-ml-py is missing, or there is no such processor or counter.
+        EspalierError: The extra 'nvml' is missing, or there is no such processor or counter.
     """
 
     def __init__(self, index: int = 0) -> None:
         try:
             import pynvml  # noqa: PLC0415  # an optional dependency
         except ImportError as error:
-            raise EspalierError("the energy counter 'nvml' needs pynvml: pip install nvidia-ml-py") from error
+            raise EspalierError("the energy counter 'nvml' needs pynvml: pip install 'espalier[nvml]'") from error
         self._nvml: Any = pynvml
         try:
             self._nvml.nvmlInit()

@@ -1,5 +1,6 @@
 """Every configuration composes, every mistake is one line with status 2."""
 
+import contextlib
 import re
 import resource
 import subprocess
@@ -16,6 +17,7 @@ from espalier.commands.catalogue import DEFAULTS, options
 from espalier.commands.schema import register_schema
 from espalier.commands.validation import check_node
 from espalier.errors import EspalierError
+from espalier.hw_models.cost import Estimate
 from espalier.tasks.models.vgg import VggSmall
 from hydra import compose, initialize_config_module
 from safetensors.torch import save_file
@@ -23,7 +25,9 @@ from safetensors.torch import save_file
 from tests.commands.conftest import FAST, Run
 from tests.conftest import REPOSITORY
 
-_OPTIONS = [(group, name) for group in DEFAULTS if group not in ("planner", "technique") for name in options(group)]
+_OPTIONS = [
+    (group, name) for group in DEFAULTS if group not in ("energy", "planner", "technique") for name in options(group)
+]
 
 
 @pytest.mark.parametrize(("group", "name"), _OPTIONS, ids=[f"{group}={name}" for group, name in _OPTIONS])
@@ -47,6 +51,18 @@ def test_every_option_composes_and_fits_what_it_builds(group: str, name: str, tm
     assert values["seed"] == 1
     if group in ("agent", "reward", "finish", "tracker"):
         build(values[group])
+
+
+@pytest.mark.parametrize("name", options("energy"))
+@pytest.mark.parametrize("device", ["host", "raspberrypi4"])
+def test_every_energy_fits_every_device(name: str, device: str) -> None:
+    register_schema()
+    extra = ["device.energy.watts=5"] if name == "power_time" else []
+    with initialize_config_module("espalier.conf", version_base="1.3"):
+        config = compose("config", overrides=[f"device={device}", f"energy@device.energy={name}", *extra])
+    energy = resolved(config)["device"]["energy"]
+    with contextlib.nullcontext() if name != "counter" else contextlib.suppress(EspalierError):
+        assert build(energy).estimate([], Estimate(0.0, 0.0, "modelled", "")).value == 0
 
 
 def test_defaults_are_those_of_the_configuration() -> None:
@@ -75,6 +91,8 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("search", "agent._target_=a.b"), r"agent\._target_='a\.b' cannot be imported"),
     (("search", "agent._target_=espalier.__version__"), "is a str, expected a class or function"),
     (("search", "agent=ppo", "agent.hyperparameters.n_step=3"), r"n_step"),
+    (("search", "energy=counter"), r"energy=counter: .*energy@device\.energy=counter"),
+    (("search", "energy@device.energy=power_time"), r"device\.energy\.watts has no value"),
     (("search", "budget=abc"), "budget: expected a whole number, got 'abc'"),
     (("search", "budget=0"), "budget must be at least 1, got 0"),
     (("search", "seed=-1"), "seed must be at least 0, got -1"),

@@ -127,7 +127,7 @@ def test_nvml_counts_from_when_it_was_opened(monkeypatch: pytest.MonkeyPatch, na
 
 def test_nvml_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    with pytest.raises(EspalierError, match="needs pynvml: pip install nvidia-ml-py"):
+    with pytest.raises(EspalierError, match=r"needs pynvml: pip install 'espalier\[nvml\]'"):
         NvmlCounter()
     _fake_nvml(monkeypatch, [_NvmlError("Not Supported")])
     with pytest.raises(EspalierError, match="energy of graphics processor 0 cannot be read: Not Supported"):
