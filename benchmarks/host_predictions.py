@@ -5,9 +5,10 @@
 
 Random plans of each network, from nearly nothing changed to everything. Plans take turns with the original in groups,
 so that a change of the machine's speed meets all; a plan's time is its ratio to the original beside it times the
-original's time over all groups. The raw figure compares the sum of operators and one call with that. The calibrated one is fitted
-on the plans with even numbers and judged on the others: non-negative factors of the sum, of the number of operators and
-of the bytes of weights, which lie in no cache when a whole network runs, by least squares of relative errors.
+original's time over all groups. The raw figure compares the sum of operators and one call with that. The calibrated one
+is fitted on the plans with even numbers and judged on the others, by least squares of relative errors: non-negative
+factors of the sum, of the bytes of weights, which lie in no cache when a whole network runs, and of the numbers of
+operators, of 8-bit ones, of conversions and of reshapes, which the sum counts as free.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from espalier.commands.search import prepare_evaluator
 from espalier.compression.plan import Plan
 from espalier.evaluation.evaluator import LocalEvaluator
 from espalier.finish.output_grids import with_output_grids
-from espalier.graph.opspec import FREE_KINDS, OpSpec
+from espalier.graph.opspec import FLOAT_BITS, FREE_KINDS, OpSpec
 from espalier.hw_models.collector import OperatorCollector
 from espalier.hw_models.cost import Cost
 from espalier.hw_models.profiled_device import ProfiledDevice
@@ -118,10 +119,22 @@ def measured_ms(networks: Networks, plans: Sequence[Plan], device: ProfiledDevic
     return np.array(ratios) * np.median(originals)
 
 
+#: What a latency is explained by, beside the sum of the table: what the sum cannot see.
+_FEATURES = ("predicted_ms", "operators", "weights_mb", "reshapes", "integers", "conversions")
+
+
 def features(evaluator: LocalEvaluator, plan: Plan, device: ProfiledDevice) -> list[float]:
-    """The predicted sum in milliseconds, the number of operators, and the megabytes of their weights."""
+    """The predicted sum in milliseconds, megabytes of weights, and counts of operators by sort; see `_FEATURES`."""
     ops = executed(evaluator, plan)
-    return [device.cost(ops).latency_ms.value, float(len(ops)), sum(op.weight_bytes for op in ops) / 1e6]
+    timed = [op for op in ops if op.kind not in FREE_KINDS]
+    counts = (
+        len(timed),
+        sum(op.weight_bytes for op in ops) / 1e6,
+        len(ops) - len(timed),
+        sum(op.bits != FLOAT_BITS for op in ops),
+        sum(op.kind in ("quantize", "dequantize") for op in ops),
+    )
+    return [device.cost(timed).latency_ms.value, *map(float, counts)]
 
 
 class _Recorder(OperatorCollector):
@@ -133,10 +146,10 @@ class _Recorder(OperatorCollector):
 
 
 def executed(evaluator: LocalEvaluator, plan: Plan) -> list[OpSpec]:
-    """The operators of a plan that take time."""
+    """The operators of a plan, conversions between number formats included."""
     recorder = _Recorder(evaluator.device.keeps_integers)
     evaluator.on(recorder).costs(plan)
-    return [op for op in recorder.ops if op.kind not in FREE_KINDS]
+    return recorder.ops
 
 
 def calibrated(rows: Figures, measured: Figures) -> Figures:
@@ -169,12 +182,10 @@ def compared(networks: Networks, plans: Sequence[Plan], runtime: str, rounds: in
     result = {"raw": judged(rows[:, 0], measured), "noise": watch.report().to_dict()}
     if len(plans) >= 8:
         factors = calibrated(rows[::2], measured[::2])
-        names = ("sum", "operator_ms", "weights_ms_per_mb")
         result["calibrated"] = judged(rows[1::2] @ factors, measured[1::2])
-        result["factors"] = dict(zip(names, map(float, factors), strict=True))
-    names = ("predicted_ms", "operators", "weights_mb")
+        result["factors"] = dict(zip(_FEATURES, map(float, factors), strict=True))
     result["plans"] = [
-        dict(zip(names, map(float, row), strict=True)) | {"measured_ms": float(ms)}
+        dict(zip(_FEATURES, map(float, row), strict=True)) | {"measured_ms": float(ms)}
         for row, ms in zip(rows, measured, strict=True)
     ]
     return result
