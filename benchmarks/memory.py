@@ -32,6 +32,7 @@ from espalier.graph.graph import Graph
 from espalier.graph.memory import peak_activation_bytes
 from espalier.graph.trace import trace
 from espalier.hw_models.runtimes.onnx_export import export_onnx
+from espalier.hw_models.runtimes.runtime import make_runtime
 from torch import Tensor, nn
 
 #: Model -> overrides that leave its activations as they are and its weights small, and the shape of its input.
@@ -100,18 +101,11 @@ def measured(name: str, way: str) -> int:
     model, graph, example = original(name)
     network = fold_batch_norms(model, batch_norm_pairs(graph, fuse(graph)))
     torch.set_num_threads(1)
-    call = _torch_call(network, example) if way.startswith("torch") else _onnx_call(network, example, way)
+    is_torch = way.startswith("torch")
+    call = make_runtime("torch", 1).network(network, example) if is_torch else _onnx_call(network, example, way)
     for _ in range(0 if way.endswith("arena") else _ONCE_MORE):
         call()
     return allocated(call) if way == "torch" else resident(call)
-
-
-def _torch_call(network: nn.Module, example: Tensor) -> Callable[[], object]:
-    def call() -> object:
-        with torch.inference_mode():
-            return network(example)
-
-    return call
 
 
 def _onnx_call(network: nn.Module, example: Tensor, way: str) -> Callable[[], object]:
