@@ -66,12 +66,16 @@ class LinearModel:
         """
         if spec.kind in FREE_KINDS:
             return 0.0
-        prices = self.prices.get(operator_class(spec))
-        if prices is None:
+        name = operator_class(spec)
+        if name not in self.prices:
             known = ", ".join(sorted(self.prices))
             raise EspalierError(f"no operator like {spec.key} was measured; measured classes: {known}")
+        return self.operator_as(spec, name)
+
+    def operator_as(self, spec: OpSpec, name: str) -> float:
+        """The price of one operator at the prices of the class `name`, which must be known."""
         amounts = work(spec)
-        return sum(price * amounts[term] for term, price in prices.items())
+        return sum(price * amounts[term] for term, price in self.prices[name].items())
 
     def together(self, specs: Iterable[OpSpec]) -> float:
         """The price of several operators.

@@ -7,9 +7,9 @@ from pathlib import Path
 from ....errors import FormatError
 from ..table import LookupTable
 from . import bitfusion, once_for_all, proxylessnas
-from .foreign import Imported, read_bytes
+from .foreign import Imported, read_head
 
-__all__ = ["FORMATS", "Format", "Imported", "import_table"]
+__all__ = ["FORMATS", "Format", "Imported", "guess_format", "import_table"]
 
 _HEAD_BYTES = 4096
 
@@ -28,14 +28,14 @@ class Format:
 
 
 def _is_ours(head: bytes) -> bool:
-    return head.startswith(b"PAR1") or b'"espalier-latency-table"' in head
+    return head.startswith(b"PAR1") or head.lstrip().startswith(b"{")
 
 
 def _read_ours(path: Path) -> Imported:
     return Imported(LookupTable.load(path))
 
 
-#: Name on the command line -> format.
+#: Name on the command line -> format; the first that fits a file's content reads it.
 FORMATS: dict[str, Format] = {
     "proxylessnas": Format(proxylessnas.can_read, proxylessnas.read),
     "once_for_all": Format(once_for_all.can_read, once_for_all.read),
@@ -55,12 +55,19 @@ def import_table(path: Path, format_name: str | None = None) -> Imported:
         FormatError: The format is unknown or cannot be guessed, or the file is damaged.
     """
     known = ", ".join(FORMATS)
-    if format_name is not None and format_name not in FORMATS:
-        raise FormatError(f"unknown format {format_name!r}; known: {known}")
-    if format_name is None:
-        head = read_bytes(path)[:_HEAD_BYTES]
-        fitting = [name for name, format_ in FORMATS.items() if format_.can_read(head)]
-        if not fitting:
-            raise FormatError(f"cannot guess the format of {path}: give format=, one of {known}")
-        format_name = fitting[0]
-    return FORMATS[format_name].read(path)
+    name = format_name or guess_format(path)
+    if name is None:
+        raise FormatError(f"cannot guess the format of {path}: give format=, one of {known}")
+    if name not in FORMATS:
+        raise FormatError(f"unknown format {name!r}; known: {known}")
+    return FORMATS[name].read(path)
+
+
+def guess_format(path: Path) -> str | None:
+    """The format that a file's first bytes look like; None where they look like none.
+
+    Raises:
+        FormatError: The file cannot be read.
+    """
+    head = read_head(path, _HEAD_BYTES)
+    return next((name for name, format_ in FORMATS.items() if format_.can_read(head)), None)

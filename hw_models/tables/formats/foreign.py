@@ -10,7 +10,7 @@ from ....errors import FormatError
 from ..entry import read_number
 from ..table import LookupTable
 
-__all__ = ["Imported", "mean_and_error", "read_bytes", "read_records"]
+__all__ = ["Imported", "mean_and_error", "read_bytes", "read_head", "read_records"]
 
 #: The largest table that is known has 1 MB when it is unpacked.
 LARGEST_BYTES = 64 * 2**20
@@ -38,16 +38,26 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         FormatError: The file is missing, damaged or too large, packed or unpacked.
     """
+    data = read_head(path, LARGEST_BYTES + 1)
+    if len(data) > LARGEST_BYTES:
+        raise FormatError(f"{path} is not a latency table: it has more than {LARGEST_BYTES // 2**20} MiB")
+    return data
+
+
+def read_head(path: Path, length: int) -> bytes:
+    """The first bytes of a file's content, unpacked where it is gzipped.
+
+    Raises:
+        FormatError: The file is missing or damaged.
+    """
     try:
         with path.open("rb") as raw:
             is_packed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         with gzip.open(path) if is_packed else path.open("rb") as opened:
-            data: bytes = opened.read(LARGEST_BYTES + 1)
+            data: bytes = opened.read(length)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FormatError(f"cannot read a latency table from {path}: {reason}") from error
-    if len(data) > LARGEST_BYTES:
-        raise FormatError(f"{path} is not a latency table: it has more than {LARGEST_BYTES // 2**20} MiB")
     return data
 
 
