@@ -15,6 +15,7 @@ from ..hw_models.tables.table import LookupTable
 from ..progress import results
 from .building import build_device, resolved
 from .hydra_app import run_jobs
+from .profile_subcommands import SUBCOMMANDS, run_subcommand
 from .search import prepare
 
 __all__ = ["run"]
@@ -22,6 +23,7 @@ __all__ = ["run"]
 _USAGE = """Time every operator that a search space can lead to, on this machine, and write the lookup table.
 
 usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
+       espalier profile show|diff|merge|check|import ...     tables that are there already (--help says more)
 
   output=host.json               the file (default: tables/DEVICE-RUNTIME.json)
   task=cifar10_resnet20          whose operators
@@ -38,6 +40,9 @@ _SLOWEST = 5
 
 def run(arguments: Sequence[str]) -> None:
     """Profile as the command line says."""
+    if arguments and arguments[0] in SUBCOMMANDS:
+        run_subcommand(arguments[0], arguments[1:])
+        return
     if "-h" in arguments or "--help" in arguments:
         sys.stdout.write(_USAGE)
         return

@@ -12,6 +12,7 @@ from .cost import Cost, Estimate, Relative
 from .energy import EnergyModel
 from .predictors.measurement import Measurement
 from .runtimes.runtime import Runtime
+from .tables.coverage import Coverage
 from .tables.formats import guess_format, import_table
 from .tables.interpolation import Estimated, Interpolation
 from .tables.table import LookupTable
@@ -92,6 +93,28 @@ class TableDevice:
             )
             lacking = f"the table {self._path} lacks {len(unknown)} operators of this search space"
             raise EspalierError(f"{lacking}, such as {min(unknown)}; {advice}")
+
+    def coverage(self, ops: Iterable[OpSpec]) -> Coverage:
+        """How the table comes to the figures of operators, with or without `interpolate`."""
+        found = Coverage()
+        for op in dict.fromkeys(ops):
+            executed = self._as_executed(op)
+            if op.kind in self._free_kinds:
+                found.free.append(executed.key)
+            elif executed.key in self._table.entries:
+                found.known.append(executed.key)
+            else:
+                self._take_estimate(executed, found)
+        return found
+
+    def _take_estimate(self, op: OpSpec, found: Coverage) -> None:
+        try:
+            estimate = self._latencies(op)
+        except EspalierError:
+            found.unknown.append(op.key)
+            return
+        getattr(found, estimate.how).append(op.key)
+        found.relative_stds[op.key] = estimate.std / estimate.value if estimate.value else 0.0
 
     def cost(self, ops: Sequence[OpSpec]) -> Cost:
         """The sum of the operators and of the call's overhead.
