@@ -20,7 +20,7 @@ import numpy as np
 from espalier.hw_models.predictors.measurement import Measurement
 from espalier.hw_models.tables.formats import import_table
 from espalier.hw_models.tables.interpolation import Interpolation
-from espalier.hw_models.tables.linear_model import LinearModel, held_out_errors
+from espalier.hw_models.tables.linear_model import LinearModel, held_out
 
 PHONES = {
     "pixel1": ("pixel1_mobile_trim.yaml",),
@@ -40,15 +40,22 @@ def summary(errors: Sequence[float]) -> dict[str, float]:
 def phone(folder: Path, files: Sequence[str]) -> dict[str, Any]:
     """Prices of a phone, and their errors."""
     measurements = [
-        replace(m, label=f"{name} {m.label}") for name in files for m in import_table(folder / name).table.measurements()
+        replace(m, label=f"{name} {m.label}")
+        for name in files
+        for m in import_table(folder / name).table.measurements()
     ]
     prices = LinearModel.fit(measurements).prices
     return {
         "measurements": len(measurements),
         "prices": {kind: {term: float(f"{price:.4g}") for term, price in row.items()} for kind, row in prices.items()},
-        "held_out": summary(held_out_errors(measurements)),
-        "held_out_shape": summary(held_out_errors(measurements, lambda m: (m.ops[0].input_shape, m.ops[-1].output_shape))),
+        "held_out": summary([h.error for h in held_out(measurements)]),
+        "held_out_shape": summary([h.error for h in held_out(measurements, shapes)]),
     }
+
+
+def shapes(measurement: Measurement) -> object:
+    """Shapes of what goes in and comes out."""
+    return measurement.ops[0].input_shape, measurement.ops[-1].output_shape
 
 
 def accelerator(folder: Path) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def _ratios(found: Comparison) -> Table:
 
 
 def _differences(found: Comparison, most: int, unit: str) -> Table:
-    shown = Table(title=f"differing most, {min(most, len(found.differences))} of {len(found.differences)}", title_justify="left")
+    title = f"differing most, {min(most, len(found.differences))} of {len(found.differences)}"
+    shown = Table(title=title, title_justify="left")
     for column in ("operator", "first", "second", "ratio", "deviations"):
         shown.add_column(column, overflow="fold", justify="left" if column == "operator" else "right")
     for difference in found.differences[:most]:

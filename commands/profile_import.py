@@ -33,7 +33,8 @@ def run(arguments: Sequence[str]) -> None:
     table = replace(imported.table, device=words.options.get("device", imported.table.device))
     table.save(output)
     shown = results()
-    unit = "milliseconds" if table.unit == "ms" else "relative units, because the source does not say in which it counts"
-    shown.print(f"{len(table.entries)} operators and {len(table.blocks)} blocks of {table.device}, in {unit}: {output}", soft_wrap=True)
+    unit = "milliseconds" if table.unit == "ms" else "relative units, because the source does not say which"
+    counts = f"{len(table.entries)} operators and {len(table.blocks)} blocks of {table.device}"
+    shown.print(f"{counts}, in {unit}: {output}", soft_wrap=True)
     for entry in imported.left_out:
         shown.print(f"left out: {entry}", soft_wrap=True)

@@ -17,8 +17,8 @@ usage: espalier profile merge FIRST SECOND output=FILE [force=true]
   output=FILE     JSON, or Parquet where the name ends in .parquet
   force=true      also where device, engine, processor or the handling of integers differ; both names are kept
 
-What both tables have is pooled: means are weighted with their samples, and how far they lie apart counts as uncertainty.
-Tables in different units are never merged.
+What both tables have is pooled: means are weighted with their samples, and how far they lie apart counts as
+uncertainty. Tables in different units are never merged.
 """
 
 

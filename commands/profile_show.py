@@ -21,7 +21,7 @@ usage: espalier profile show FILE [slowest=N]
   slowest=10      how many of the slowest operators to list
 
 FILE is a table of Espalier's (JSON or Parquet) or one that `espalier profile import` can read. Noise is the standard
-deviation as a share of the mean; an operator above {100 * NOISY:.0f} % is called noisy, one that was sampled once has none.
+deviation as a share of the mean: above {100 * NOISY:.0f} % an operator is called noisy; of one sample it is unknown.
 """
 
 
@@ -64,7 +64,8 @@ def _kinds(table: LookupTable) -> Table:
 def _cells(row: KindRow, unit: str) -> list[str]:
     noise = "unknown" if row.median_noise is None else f"{100 * row.median_noise:.1f} %"
     counts = [str(row.noisy), str(row.single)]
-    return [row.kind, str(row.count), amount(row.fastest, unit), amount(row.slowest, unit), noise, *counts]
+    span = [amount(row.fastest, unit), amount(row.slowest, unit)]
+    return [row.kind, str(row.count), *span, noise, *counts]
 
 
 def _slowest(table: LookupTable, count: int) -> Table:
@@ -72,5 +73,10 @@ def _slowest(table: LookupTable, count: int) -> Table:
     for column in ("operator", "mean", "noise", "samples"):
         shown.add_column(column, overflow="fold", justify="left" if column == "operator" else "right")
     for line in lines(table)[:count]:
-        shown.add_row(Text(line.key), amount(line.mean, table.unit), "unknown" if line.samples == 1 else f"{100 * line.noise:.1f} %", str(line.samples))
+        shown.add_row(
+            Text(line.key),
+            amount(line.mean, table.unit),
+            "unknown" if line.samples == 1 else f"{100 * line.noise:.1f} %",
+            str(line.samples),
+        )
     return shown

@@ -48,9 +48,7 @@ def space_operators(config: Mapping[str, Any], keeps_integers: bool) -> list[OpS
     task = build_task(config)
     space = config["space"]
     surveyed = survey(task.model, task.example_input, techniques, space["include"], space["exclude"])
-    bank = build_bank(
-        task.model, surveyed.space, task.calibrate.inputs(), task.fingerprint, cache_folder() / "banks"
-    )
+    bank = build_bank(task.model, surveyed.space, task.calibrate.inputs(), task.fingerprint, cache_folder() / "banks")
     collector = _Collector(keeps_integers)
     LocalEvaluator(task, surveyed, bank, collector).prepare()
     return collector.operators

@@ -73,8 +73,8 @@ class LinearDevice:
             price, is_measured = self._known.get(op.key) or self._price(op)
             latency += price
             unmeasured += not is_measured
-        caveat = f"; {unmeasured} of {len(ops)} operators of kinds or formats that were not measured" if unmeasured else ""
-        on = f"{self.name}, prices fitted to measurements{caveat}"
+        on = f"{self.name}, prices fitted to measurements"
+        on += f"; {unmeasured} of {len(ops)} operators of kinds or formats that were not measured" if unmeasured else ""
         return Cost(
             Estimate(latency, self._relative_std * latency, "modelled", on),
             Estimate(self._energy.energy_mj(ops), 0.0, "modelled", "AdaDeep energy equation"),

@@ -84,10 +84,11 @@ class TableDevice:
         Raises:
             EspalierError: Some are unknown; names one.
         """
-        unknown = {op.key for op in ops if not self._can_price(op)}
+        unknown = {op.key: op.kind for op in ops if not self._can_price(op)}
         if unknown:
+            kinds = set(unknown.values())
             advice = (
-                "nothing like them was measured"
+                f"nothing like them was measured: device.free_kinds=[{sorted(kinds)[0]}] would count such as nothing"
                 if self._interpolates
                 else "profile the same task and space on the device, or estimate them: device.interpolate=true"
             )

@@ -115,25 +115,30 @@ def merge_tables(first: LookupTable, second: LookupTable, even_if_different: boo
     apart = {n: p for n, p in provenance_differences(first, second).items() if n in _SAME}
     if apart and not even_if_different:
         name, (ours, theirs) = next(iter(apart.items()))
-        raise EspalierError(f"the tables differ in {name}: {ours!r} and {theirs!r}; force=true merges them all the same")
-    shared = set(first.entries) & set(second.entries)
-    pooled = {key: _pooled_entry(first.entries[key], second.entries[key]) for key in shared}
-    blocks = {label: _pooled_block(first.blocks[label], second.blocks[label]) for label in first.blocks.keys() & second.blocks.keys()}
+        advice = "force=true merges them all the same"
+        raise EspalierError(f"the tables differ in {name}: {ours!r} and {theirs!r}; {advice}")
+    entries = first.entries.keys() & second.entries.keys()
+    blocks = first.blocks.keys() & second.blocks.keys()
+    pooled = {key: _pooled_entry(first.entries[key], second.entries[key]) for key in entries}
+    pooled_blocks = {label: _pooled_block(first.blocks[label], second.blocks[label]) for label in blocks}
     return replace(
         first,
-        **{name: _joined(getattr(first, name), getattr(second, name)) for name in ("device", "runtime", "cpu", "source")},
+        device=_joined(first.device, second.device),
+        runtime=_joined(first.runtime, second.runtime),
+        cpu=_joined(first.cpu, second.cpu),
+        source=_joined(first.source, second.source),
         versions={
             name: _joined(first.versions.get(name, ""), second.versions.get(name, ""))
             for name in {**first.versions, **second.versions}
         },
         energy_unit=first.energy_unit or second.energy_unit,
         entries={**first.entries, **second.entries, **pooled},
-        blocks={**first.blocks, **second.blocks, **blocks},
+        blocks={**first.blocks, **second.blocks, **pooled_blocks},
     )
 
 
 def _check_units(first: LookupTable, second: LookupTable, done: str) -> None:
-    pairs = [(first.unit, second.unit)]
+    pairs: list[tuple[str, str]] = [(first.unit, second.unit)]
     if first.energy_unit and second.energy_unit:
         pairs.append((first.energy_unit, second.energy_unit))
     for ours, theirs in pairs:

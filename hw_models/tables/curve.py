@@ -1,6 +1,5 @@
 """A curve through the known operators of one kind, monotone in their work."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from ...graph.opspec import OpSpec
 from .linear_model import fit_prices
-from .work import matrix_product, passes, work
+from .work import SizeRange, matrix_product, passes, work
 
 __all__ = ["LEAST_POINTS", "Curve", "CurvePoint"]
 
@@ -58,8 +57,7 @@ class Curve:
         rms = {corrected: float(np.sqrt(np.mean(np.square(error)))) for corrected, error in errors.items()}
         self._is_corrected = rms[True] < rms[False]
         self._fit = _Fit(amounts, known, self._is_corrected)
-        sizes = np.array([_sizes(spec) for spec in specs])
-        self._low, self._high = sizes.min(axis=0), sizes.max(axis=0)
+        self._range = SizeRange(specs)
         #: Predicted over known value, minus 1, for each operator while it was left out.
         self.held_out_errors: Array = errors[self._is_corrected]
         #: Root mean square of those errors.
@@ -68,8 +66,7 @@ class Curve:
     def __call__(self, spec: OpSpec) -> CurvePoint:
         """What an operator costs; the further outside of the known range, the less sure."""
         value = float(self._fit(np.array([_amounts(spec)]))[0])
-        sizes = _sizes(spec)
-        outside = float(max(0.0, (sizes - self._high).max(), (self._low - sizes).max()))
+        outside = self._range.octaves_outside(spec)
         # A doubling beyond what is known adds the whole error once more: a convention, which nothing measured.
         return CurvePoint(value, value * self.relative_std * (1 + outside), outside)
 
@@ -112,10 +109,3 @@ def _held_out(amounts: Array, values: Array, is_corrected: bool) -> Array:
 def _amounts(spec: OpSpec) -> list[float]:
     product = matrix_product(spec)
     return [*work(product).values(), *passes(product)]
-
-
-def _sizes(spec: OpSpec) -> Array:
-    """Binary logarithms of channels in and out, pixels and work."""
-    product = matrix_product(spec)
-    sizes = (*product.input_shape[:1], *product.output_shape[:1], math.prod(product.output_shape[1:]), product.macs)
-    return np.log2(np.maximum(sizes, 1))

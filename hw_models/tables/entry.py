@@ -35,7 +35,8 @@ class Entry:
         std: Standard deviation of `mean`, in the same unit.
         samples: How many samples were taken.
         energy: Energy in the table's energy unit; None where it is not known.
-        number_format: Bits of weights and activations that a descriptor cannot state, such as "w4a8"; "" for `spec.bits`.
+        number_format: Bits of weights and activations that a descriptor cannot state, such as "w4a8"; "" where
+            `spec.bits` states them.
     """
 
     spec: OpSpec
@@ -140,7 +141,7 @@ def _read_spec(values: Any, where: str) -> OpSpec:
 
 def _impossible(spec: OpSpec) -> str:
     """What no operator can be, though its attributes have the right types; "" where nothing is wrong."""
-    least = {"kernel": spec.kernel, "stride": spec.stride, "dilation": spec.dilation}
+    least: dict[str, tuple[int, ...]] = {"kernel": spec.kernel, "stride": spec.stride, "dilation": spec.dilation}
     least |= {"groups": (spec.groups,), "n_inputs": (spec.n_inputs,)}
     if wrong := [name for name, values in least.items() if not all(1 <= value < 2**31 for value in values)]:
         return f"{wrong[0]} must be from 1 to 2^31, got {shown(getattr(spec, wrong[0]))}"

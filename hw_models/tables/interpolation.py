@@ -12,8 +12,8 @@ from ...errors import EspalierError
 from ...graph.opspec import OpSpec
 from ..predictors.measurement import Measurement
 from .curve import LEAST_POINTS, Curve
-from .linear_model import LinearModel, held_out_errors
-from .work import operator_class
+from .linear_model import HeldOut, LinearModel, held_out
+from .work import SizeRange, operator_class
 
 __all__ = ["Estimated", "How", "Interpolation"]
 
@@ -43,7 +43,9 @@ class Estimated:
 
 
 class Interpolation:
-    """Estimates from what was measured, by the nearest of these that there is:
+    """Estimates from what was measured, by the nearest that there is.
+
+    In this order:
 
     1. the same arithmetic with another bias or activation: its own figure;
     2. a monotone curve through operators of the same class, kernel, stride, bits and sparsity (`Curve`);
@@ -97,14 +99,25 @@ class Interpolation:
             if curve is not None:
                 point = curve(spec)
                 is_inside = is_same and point.octaves_outside == 0
-                return Estimated(point.value, point.std, "interpolated" if is_inside else "extrapolated")
+                # Another kernel or stride counts as one more doubling.
+                std = point.std if is_same else point.std + curve.relative_std * point.value
+                return Estimated(point.value, std, "interpolated" if is_inside else "extrapolated")
         return None
 
     def _from_prices(self, spec: OpSpec) -> Estimated:
-        if not self._measurements or not self._model.knows(spec):
+        name = operator_class(spec)
+        known = [op for m in self._measurements for op in m.ops if operator_class(op) == name and op.bits == spec.bits]
+        if not known:
             raise EspalierError(f"nothing like the operator {spec.key} was measured")
-        value = self._model.operator(spec)
-        return Estimated(value, value * self._model_std, "extrapolated" if self._singles else "interpolated")
+        value, outside = self._model.operator(spec), SizeRange(known).octaves_outside(spec)
+        outside += spec.kernel not in {op.kernel for op in known}
+        std = value * self._price_error(name) * (1 + outside)
+        return Estimated(value, std, "extrapolated" if outside else "interpolated")
+
+    def _price_error(self, name: str) -> float:
+        """Root mean square relative error where operators of a class took most of the time, if it is known at all."""
+        errors = [h.error for h in self._held_out if h.dearest == name] or [h.error for h in self._held_out]
+        return float(np.sqrt(np.mean(np.square(errors)))) if errors else 1.0
 
     @cached_property
     def _twins(self) -> dict[OpSpec, list[Measurement]]:
@@ -119,10 +132,8 @@ class Interpolation:
         return LinearModel.fit(self._measurements)
 
     @cached_property
-    def _model_std(self) -> float:
-        """Relative error at what was left out; as large as the value where nothing can be left out."""
-        errors = held_out_errors(self._measurements)
-        return float(np.sqrt(np.mean(np.square(errors)))) if errors else 1.0
+    def _held_out(self) -> list[HeldOut]:
+        return held_out(self._measurements)
 
     def _curve(self, kind: _Kind) -> Curve | None:
         if kind not in self._curves:

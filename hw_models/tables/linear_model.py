@@ -1,5 +1,6 @@
 """A latency as a sum of non-negative prices of work, fitted to what was measured."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from ...graph.opspec import FREE_KINDS, OpSpec
 from ..predictors.measurement import Measurement
 from .work import TERMS, operator_class, work
 
-__all__ = ["LinearModel", "fit_prices", "held_out_errors"]
+__all__ = ["HeldOut", "LinearModel", "fit_prices", "held_out"]
 
 Array = NDArray[np.float64]
 
@@ -110,9 +111,24 @@ class LinearModel:
         return cls({name: {t: found[name, t] for t in TERMS if (name, t) in found} for name in classes})
 
 
-def held_out_errors(
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A measurement, and what prices that were fitted to others say of it.
+
+    Attributes:
+        measurement: What was left out.
+        error: Predicted over measured latency, minus 1.
+        dearest: Class of operator that takes the largest part of the prediction.
+    """
+
+    measurement: Measurement
+    error: float
+    dearest: str
+
+
+def held_out(
     measurements: Sequence[Measurement], group: Callable[[Measurement], object] = lambda m: m.label
-) -> list[float]:
+) -> list[HeldOut]:
     """How far off the prices are at what they were not fitted to.
 
     Args:
@@ -120,17 +136,26 @@ def held_out_errors(
         group: What is left out together; by default each measurement is a group of its own.
 
     Returns:
-        Predicted over measured latency, minus 1, for each measurement of a latency above 0, where every class of its
-        operators was measured in other groups, too.
+        One for each measurement of a latency above 0, where every class of its operators was measured in other groups,
+        too.
     """
-    timed = [m for m in measurements if m.latency_ms > 0]
-    groups = [group(m) for m in timed]
-    errors: list[float] = []
-    for left_out in dict.fromkeys(groups):
-        rest = [m for m, name in zip(timed, groups, strict=True) if name != left_out]
-        if not rest:
-            continue
-        model = LinearModel.fit(rest)
-        tested = [m for m, name in zip(timed, groups, strict=True) if name == left_out]
-        errors += [model.together(m.ops) / m.latency_ms - 1 for m in tested if all(map(model.knows, m.ops))]
-    return errors
+    groups: dict[object, list[Measurement]] = defaultdict(list)
+    for measurement in measurements:
+        if measurement.latency_ms > 0:
+            groups[group(measurement)].append(measurement)
+    found: list[HeldOut] = []
+    for left_out, tested in groups.items():
+        rest = [m for name, members in groups.items() if name != left_out for m in members]
+        if rest:
+            model = LinearModel.fit(rest)
+            found += [_held_out(m, model) for m in tested if all(map(model.knows, m.ops))]
+    return found
+
+
+def _held_out(measurement: Measurement, model: LinearModel) -> HeldOut:
+    shares: dict[str, float] = defaultdict(float)
+    for op in measurement.ops:
+        shares[operator_class(op)] += model.operator(op)
+    return HeldOut(
+        measurement, sum(shares.values()) / measurement.latency_ms - 1, max(shares, key=lambda name: shares[name])
+    )

@@ -90,8 +90,8 @@ def _row(kind: str, group: list[Line]) -> KindRow:
 
 
 def _entry_line(key: str, entry: Entry) -> Line:
-    kind = entry.spec.kind + (f", {entry.number_format or '8 bits'}" if entry.number_format or entry.spec.bits == 8 else "")
-    return Line(key, kind, entry.mean, entry.std, entry.samples)
+    bits = entry.number_format or ("8 bits" if entry.spec.bits == 8 else "")
+    return Line(key, ", ".join(filter(None, (entry.spec.kind, bits))), entry.mean, entry.std, entry.samples)
 
 
 def _block_line(label: str, block: Measurement) -> Line:

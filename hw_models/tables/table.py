@@ -15,7 +15,7 @@ from .entry import Entry, block_to_dict, read_block, read_entry, read_number, sh
 
 __all__ = ["TABLE_VERSION", "EnergyUnit", "Entry", "LookupTable", "Unit"]
 
-#: Version 2 added energy, number formats, blocks, a source, and figures that are only relative; version 1 is still read.
+#: Version 2 added energy, number formats, blocks, a source, and figures that are only relative; 1 is still read.
 TABLE_VERSION = 2
 
 #: "relative": the source does not say in what unit it counts, so only ratios of its figures mean anything.
@@ -139,7 +139,10 @@ class LookupTable:
         if not isinstance(keeps_integers, bool):
             raise FormatError(f"{source} must say in 'keeps_integers' true or false, got {shown(keeps_integers)}")
         table = cls(
-            **{name: _text(values, name, source) for name in _TEXTS},
+            device=_text(values, "device", source),
+            runtime=_text(values, "runtime", source),
+            cpu=_text(values, "cpu", source),
+            created=_text(values, "created", source),
             versions={name: _text(values["versions"], name, source) for name in values["versions"]},
             keeps_integers=keeps_integers,
             call_overhead_ms=read_number(values.get("call_overhead_ms"), "call_overhead_ms", source),
@@ -150,7 +153,7 @@ class LookupTable:
         table.entries = {key: read_entry(key, entry, source) for key, entry in values["entries"].items()}
         table.blocks = {label: read_block(label, block, source) for label, block in values.get("blocks", {}).items()}
         if table.energy_unit == "" and any(entry.energy is not None for entry in table.entries.values()):
-            raise FormatError(f"{source} gives energies but no 'energy_unit': expected \"mJ\" or \"relative\"")
+            raise FormatError(f'{source} gives energies but no \'energy_unit\': expected "mJ" or "relative"')
         return table
 
 

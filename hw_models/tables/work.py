@@ -1,11 +1,14 @@
 """How much work an operator is: figures that no larger operator has less of."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ...graph.opspec import OpSpec
 
-__all__ = ["TERMS", "matrix_product", "operator_class", "passes", "work"]
+__all__ = ["TERMS", "SizeRange", "matrix_product", "operator_class", "passes", "work"]
 
 #: Products of matrices, all of which engines hand to the same routine.
 _DENSE = ("conv2d", "conv_transpose2d", "linear", "matmul", "gru", "lstm")
@@ -15,6 +18,7 @@ TERMS = ("operators", "mega_macs", "read_mb", "written_mb", "weight_mb")
 
 #: Numbers of channels or pixels that engines and arrays compute at once.
 _TILES = (8, 16, 32, 64, 128, 256, 512)
+
 
 def operator_class(spec: OpSpec) -> str:
     """What operators must share for their work to take alike.
@@ -62,6 +66,29 @@ def passes(spec: OpSpec) -> list[float]:
     width = spec.output_shape[0] if spec.output_shape else 1
     pixels = math.prod(spec.output_shape[1:])
     counts = ([-(-size // tile) for size in (width, depth, pixels)] for tile in _TILES)
-    return [
-        bytes_ * count for each in counts for bytes_, count in zip((read, written, weights), each, strict=True)
-    ]
+    return [bytes_ * count for each in counts for bytes_, count in zip((read, written, weights), each, strict=True)]
+
+
+class SizeRange:
+    """How large the known operators of a class are.
+
+    Args:
+        specs: The known operators, at least one.
+    """
+
+    def __init__(self, specs: Iterable[OpSpec]) -> None:
+        sizes = np.array([_sizes(spec) for spec in specs])
+        self._low, self._high = sizes.min(axis=0), sizes.max(axis=0)
+
+    def octaves_outside(self, spec: OpSpec) -> float:
+        """By how many doublings an operator's channels, pixels or work lie outside of the range; 0 inside."""
+        sizes = _sizes(spec)
+        return float(max(0.0, (sizes - self._high).max(), (self._low - sizes).max()))
+
+
+def _sizes(spec: OpSpec) -> NDArray[np.float64]:
+    """Binary logarithms of channels in and out, pixels and work."""
+    product = matrix_product(spec)
+    sizes = (*product.input_shape[:1], *product.output_shape[:1], math.prod(product.output_shape[1:]), product.macs)
+    logs: NDArray[np.float64] = np.log2(np.maximum(sizes, 1))
+    return logs

@@ -237,8 +237,7 @@ def test_changed_and_cut_bytes_are_read_or_refused(tmp_path: Path, name: str, da
 def _read_or_refuse(path: Path) -> None:
     try:
         table = LookupTable.load(path)
-    except FormatError as error:
-        assert "\n" not in str(error)
+    except FormatError:
         return
     assert LookupTable.from_dict(table.to_dict(), "again") == table
     assert all(0 <= entry.mean < 1e13 and entry.spec.macs >= 0 for entry in table.entries.values())
