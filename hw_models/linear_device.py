@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import EspalierError
@@ -17,6 +18,13 @@ __all__ = ["LinearDevice"]
 
 #: Products of matrices that are priced like convolutions and linear layers.
 _LIKENED = ("gru", "lstm", "matmul", "conv_transpose2d")
+
+
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    latency_ms: float
+    is_measured: bool
+    energy_mj: float
 
 
 class LinearDevice:
@@ -55,7 +63,7 @@ class LinearDevice:
         self._unmeasured_like = unmeasured_like
         self._relative_std = relative_std
         self._energy = energy or EnergyModel()
-        self._known: dict[str, tuple[float, bool]] = {}
+        self._known: dict[str, _Priced] = {}
 
     def prepare(self, ops: Iterable[OpSpec]) -> None:
         """Check that every operator has a price.
@@ -68,16 +76,17 @@ class LinearDevice:
 
     def cost(self, ops: Sequence[OpSpec]) -> Cost:
         """The sum over the operators; both figures are modelled."""
-        latency, unmeasured = 0.0, 0
+        latency, energy, unmeasured = 0.0, 0.0, 0
         for op in ops:
-            price, is_measured = self._known.get(op.key) or self._price(op)
-            latency += price
-            unmeasured += not is_measured
+            priced = self._known.get(op.key) or self._price(op)
+            latency += priced.latency_ms
+            energy += priced.energy_mj
+            unmeasured += not priced.is_measured
         on = f"{self.name}, prices fitted to measurements"
         on += f"; {unmeasured} of {len(ops)} operators of kinds or formats that were not measured" if unmeasured else ""
         return Cost(
             Estimate(latency, self._relative_std * latency, "modelled", on),
-            Estimate(self._energy.energy_mj(ops), 0.0, "modelled", "AdaDeep energy equation"),
+            Estimate(energy, 0.0, "modelled", "AdaDeep energy equation"),
         )
 
     def features(self) -> tuple[float, ...]:
@@ -92,13 +101,14 @@ class LinearDevice:
         rates = (2 / per_mac if per_mac else 1.0, 1 / per_mb if per_mb else 1.0, 1e3 * prices.get("operators", 0.0))
         return (*(math.log10(max(rate, 1e-3)) for rate in rates), 0.0)
 
-    def _price(self, op: OpSpec) -> tuple[float, bool]:
-        """Milliseconds of an operator, and whether its class was measured."""
+    def _price(self, op: OpSpec) -> _Priced:
+        """What an operator costs, remembered under its key."""
         if op.key not in self._known:
-            self._known[op.key] = self._find(op)
+            self._known[op.key] = _Priced(*self._latency(op), self._energy.operator_energy_mj(op))
         return self._known[op.key]
 
-    def _find(self, op: OpSpec) -> tuple[float, bool]:
+    def _latency(self, op: OpSpec) -> tuple[float, bool]:
+        """Milliseconds, and whether operators of its class and format were measured."""
         if op.kind in (*FREE_KINDS, *CONVERSIONS):
             return 0.0, True
         executed = op.replace(bits=FLOAT_BITS)
