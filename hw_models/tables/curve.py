@@ -23,6 +23,10 @@ _MOST_FOLDS = 20
 
 _TINY = 1e-30
 
+#: A form of more parameters must bring the error down to this share of the simpler one's, and by so much at least.
+_WORTHWHILE = 0.95
+_NEGLIGIBLE = 1e-3
+
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
@@ -44,28 +48,28 @@ class Curve:
     """Non-negative prices of work and of passes over tiles, then an isotonic correction of their sum.
 
     Neither step can make a larger operator cheaper: all amounts grow with every axis, the prices are not negative, and
-    the correction (Barlow et al. 1972) does not fall. It is left out where it does not help at operators left out.
+    the correction (Barlow et al. 1972) does not fall. Passes and correction are left out unless they help at operators
+    that are left out.
 
     Args:
         specs: The known operators, at least `LEAST_POINTS`.
         values: What each costs, above 0.
+
+    Attributes:
+        held_out_errors: Predicted over known value, minus 1, for each operator while it was left out.
+        relative_std: Root mean square of those errors.
     """
 
     def __init__(self, specs: Sequence[OpSpec], values: Sequence[float]) -> None:
-        amounts, known = np.array([_amounts(spec) for spec in specs]), np.array(values)
-        errors = {corrected: _held_out(amounts, known, corrected) for corrected in (False, True)}
-        rms = {corrected: float(np.sqrt(np.mean(np.square(error)))) for corrected, error in errors.items()}
-        self._is_corrected = rms[True] < rms[False]
-        self._fit = _Fit(amounts, known, self._is_corrected)
+        known = np.array(values)
+        self._has_passes, is_corrected, self.held_out_errors = _best_form(specs, known)
+        self.relative_std = _root_mean_square(self.held_out_errors)
+        self._fit = _Fit(_amounts(specs, self._has_passes), known, is_corrected)
         self._range = SizeRange(specs)
-        #: Predicted over known value, minus 1, for each operator while it was left out.
-        self.held_out_errors: Array = errors[self._is_corrected]
-        #: Root mean square of those errors.
-        self.relative_std = rms[self._is_corrected]
 
     def __call__(self, spec: OpSpec) -> CurvePoint:
         """What an operator costs; the further outside of the known range, the less sure."""
-        value = float(self._fit(np.array([_amounts(spec)]))[0])
+        value = float(self._fit(_amounts([spec], self._has_passes))[0])
         outside = self._range.octaves_outside(spec)
         # A doubling beyond what is known adds the whole error once more: a convention, which nothing measured.
         return CurvePoint(value, value * self.relative_std * (1 + outside), outside)
@@ -106,6 +110,21 @@ def _held_out(amounts: Array, values: Array, is_corrected: bool) -> Array:
     return errors
 
 
-def _amounts(spec: OpSpec) -> list[float]:
-    product = matrix_product(spec)
-    return [*work(product).values(), *passes(product)]
+def _best_form(specs: Sequence[OpSpec], values: Array) -> tuple[bool, bool, Array]:
+    """Whether passes and a correction help, and the errors at what is left out; in doubt neither is taken."""
+    best: tuple[bool, bool, Array] | None = None
+    for has_passes, is_corrected in ((False, False), (True, False), (False, True), (True, True)):
+        errors = _held_out(_amounts(specs, has_passes), values, is_corrected)
+        if best is None or _root_mean_square(errors) < _WORTHWHILE * _root_mean_square(best[2]) - _NEGLIGIBLE:
+            best = has_passes, is_corrected, errors
+    assert best is not None
+    return best
+
+
+def _root_mean_square(errors: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def _amounts(specs: Sequence[OpSpec], has_passes: bool) -> Array:
+    products = [matrix_product(spec) for spec in specs]
+    return np.array([[*work(product).values(), *(passes(product) if has_passes else [])] for product in products])
