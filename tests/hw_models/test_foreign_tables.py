@@ -76,13 +76,21 @@ def test_squeezing_rounds_as_mobilenet_v3_does(channels: int, reduced: int) -> N
 
 
 def test_the_other_parts_of_the_networks(tmp_path: Path) -> None:
-    keys = ("Conv-input:224x224x3-output:112x112x32", "Conv_1-input:7x7x320-output:7x7x1280", "Logits-input:7x7x1280-output:1000")
+    keys = (
+        "Conv-input:224x224x3-output:112x112x32",
+        "Conv_1-input:7x7x320-output:7x7x1280",
+        "Logits-input:7x7x1280-output:1000",
+    )
     table = import_table(_written(tmp_path, _proxyless(*keys))).table
     stem, last = (entry.spec for entry in table.entries.values())
     assert (stem.kernel, stem.stride, stem.output_shape, stem.activation) == ((3, 3), (2, 2), (32, 112, 112), "relu6")
     assert last.macs == 49 * 320 * 1280
     assert [op.kind for op in table.blocks[keys[2]].ops] == ["global_avg_pool2d", "linear"]
-    keys = ("AvgPool2D-input:7x7x96-output:1x1x96", "Conv_2-input:1x1x96-output:1x1x128", "Logits-input:1x1x128-output:10")
+    keys = (
+        "AvgPool2D-input:7x7x96-output:1x1x96",
+        "Conv_2-input:1x1x96-output:1x1x128",
+        "Logits-input:1x1x128-output:10",
+    )
     table = import_table(_written(tmp_path, _once(*keys))).table
     assert {entry.spec.kind for entry in table.entries.values()} == {"global_avg_pool2d", "linear"}
     assert [op.kind for op in table.blocks[keys[1]].ops] == ["conv2d", "activation"]
