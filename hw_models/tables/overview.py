@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from statistics import median
 
 from ..predictors.measurement import Measurement
 from .entry import Entry
@@ -77,13 +78,13 @@ def kind_rows(table: LookupTable) -> list[KindRow]:
 
 
 def _row(kind: str, group: list[Line]) -> KindRow:
-    noises = sorted(line.noise for line in group if line.samples > 1)
+    noises = [line.noise for line in group if line.samples > 1]
     return KindRow(
         kind,
         len(group),
         min(line.mean for line in group),
         max(line.mean for line in group),
-        noises[len(noises) // 2] if noises else None,
+        median(noises) if noises else None,
         sum(noise > NOISY for noise in noises),
         sum(line.samples == 1 for line in group),
     )

@@ -134,7 +134,7 @@ def test_sizes_outside_are_counted_in_doublings() -> None:
 def test_what_nothing_is_like_is_refused() -> None:
     with pytest.raises(EspalierError, match="nothing like the operator softmax:i10:o10 was measured"):
         _NOISY(OpSpec("softmax", (10,), (10,)))
-    with pytest.raises(EspalierError, match="nothing like the operator conv2d:.*:b8 was measured"):
+    with pytest.raises(EspalierError, match=r"nothing like the operator conv2d:.*:b8 was measured"):
         _NOISY(_dense(30, 40, 10, bits=8))
     with pytest.raises(EspalierError, match="nothing like"):
         Interpolation([])(_dense(1, 1, 1))
@@ -205,7 +205,7 @@ def test_classes_and_prices_that_make_no_sense() -> None:
     for price in (-1.0, float("nan"), float("inf")):
         with pytest.raises(EspalierError, match=r"prices\.dense\.mega_macs must be a number of at least 0, got"):
             LinearModel({"dense": {"mega_macs": price}})
-    with pytest.raises(EspalierError, match="no operator like add:.* was measured; measured classes: dense"):
+    with pytest.raises(EspalierError, match=r"no operator like add:.* was measured; measured classes: dense"):
         LinearModel({"dense": {}}).operator(OpSpec("add", (8, 4, 4), (8, 4, 4)))
     with pytest.raises(EspalierError, match="prices cannot be fitted"):
         LinearModel.fit([Measurement((_dense(1, 1, 1),), 0.0)])

@@ -92,6 +92,6 @@ def test_overview_by_kind() -> None:
     assert set(rows) == {"conv2d", "conv2d, 8 bits", "conv2d, w4a8", "linear"}
     conv = rows["conv2d"]
     assert (conv.count, conv.fastest, conv.slowest, conv.noisy, conv.single) == (2, 1.0, 2.0, 1, 0)
-    assert conv.median_noise == pytest.approx(0.1)
+    assert conv.median_noise == pytest.approx((0.1 + 0.01) / 2)
     assert rows["conv2d, w4a8"].median_noise is None
     assert [line.mean for line in lines(table)] == [2.0, 1.0, 0.5, 0.4, 0.0]

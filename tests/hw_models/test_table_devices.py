@@ -154,7 +154,7 @@ def test_fitted_prices_that_make_no_sense(changes: dict[str, Any], message: str)
 
 def test_arithmetic_without_a_price_is_refused() -> None:
     depthwise = _dense(8, 8).replace(groups=8)
-    with pytest.raises(EspalierError, match="the device phone has no price for the operator conv2d:.*:g8"):
+    with pytest.raises(EspalierError, match=r"the device phone has no price for the operator conv2d:.*:g8"):
         _linear().prepare([depthwise])
 
 
