@@ -19,7 +19,8 @@ import numpy as np
 from espalier.graph.opspec import OpSpec
 from espalier.hw_models.linear_device import LinearDevice
 from espalier.hw_models.machine import cpu_model
-from espalier.hw_models.table_device import TableDevice, summed_latency
+from espalier.hw_models.table_device import TableDevice
+from espalier.hw_models.tables.sums import summed_latency
 from espalier.hw_models.tables.table import Entry, LookupTable
 
 

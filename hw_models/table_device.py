@@ -7,14 +7,15 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import EspalierError, FormatError
-from ..graph.opspec import FLOAT_BITS, FREE_KINDS, OpSpec
-from .cost import Cost, Estimate, Relative
+from ..graph.opspec import FREE_KINDS, OpSpec
+from .cost import Cost, Estimate
 from .energy import EnergyModel
 from .predictors.measurement import Measurement
 from .runtimes.runtime import Runtime
 from .tables.coverage import Coverage
 from .tables.formats import guess_format, import_table
 from .tables.interpolation import Estimated, Interpolation
+from .tables.sums import relative_unit, summed_latency, table_features
 from .tables.table import LookupTable
 
 __all__ = ["CONVERSIONS", "TableDevice", "summed_latency", "table_features"]
@@ -140,8 +141,8 @@ class TableDevice:
         on = f"{self.name} table, sum of operators" + _caveat(estimated, extrapolated, len(ops))
         std = math.sqrt(variance + doubt * doubt)
         return Cost(
-            Estimate(latency, std, "modelled", on, _relative(self._table.unit)),
-            Estimate(energy, energy_doubt, "modelled", on, _relative(self._table.energy_unit))
+            Estimate(latency, std, "modelled", on, relative_unit(self._table.unit)),
+            Estimate(energy, energy_doubt, "modelled", on, relative_unit(self._table.energy_unit))
             if self._has_energies
             else Estimate(energy, 0.0, "modelled", _EQUATION),
         )
@@ -216,57 +217,8 @@ def _is_extrapolated(*estimates: Estimated | None) -> bool:
     return any(estimate is not None and estimate.how == "extrapolated" for estimate in estimates)
 
 
-def _relative(unit: str) -> Relative:
-    return "relative" if unit == "relative" else ""
-
-
 def _caveat(estimated: int, extrapolated: int, count: int) -> str:
     if not estimated:
         return ""
     beyond = f", {extrapolated} of them beyond what was measured" if extrapolated else ""
     return f"; {estimated} of {count} estimated{beyond}"
-
-
-def summed_latency(table: LookupTable, ops: Sequence[OpSpec], on: str) -> Estimate:
-    """Milliseconds of operators one after the other.
-
-    Args:
-        table: Holds them all.
-        ops: Descriptors; those that take no time are skipped.
-        on: What to state as the source.
-
-    Raises:
-        EspalierError: The table lacks an operator.
-    """
-    total, variance = table.call_overhead_ms, 0.0
-    entries = table.entries
-    for op in ops:
-        if op.kind in FREE_KINDS:
-            continue
-        entry = entries.get(op.key)
-        if entry is None:
-            raise EspalierError(f"the latency table of {table.device} lacks the operator {op.key}")
-        total += entry.mean
-        variance += entry.std * entry.std
-    return Estimate(total, math.sqrt(variance), "modelled", f"{on}, sum of operators", _relative(table.unit))
-
-
-def table_features(table: LookupTable) -> tuple[float, ...]:
-    """Four numbers that tell this device from others; see `HardwareModel.features`."""
-    entries = [entry for entry in table.entries.values() if entry.mean > 0 and not entry.number_format]
-    computing = [e for e in entries if e.spec.macs]
-    floats = [e for e in computing if e.spec.bits == FLOAT_BITS] or computing
-    throughput = [2e-6 * e.spec.macs / e.mean for e in floats]
-    bandwidth = [1e-6 * (e.spec.input_bytes + e.spec.output_bytes) / e.mean for e in entries if not e.spec.macs]
-    speed_ups = [
-        table.entries[twin].mean / entry.mean
-        for entry in entries
-        if entry.spec.bits == 8 and (twin := entry.spec.replace(bits=FLOAT_BITS).key) in table.entries
-    ]
-    figures = (
-        max(throughput, default=1.0),
-        max(bandwidth, default=1.0),
-        max(table.call_overhead_ms * 1e3, 1e-3),
-        sorted(speed_ups)[len(speed_ups) // 2] if speed_ups else 1.0,
-    )
-    return tuple(math.log10(max(value, 1e-6)) for value in figures)
