@@ -9,7 +9,10 @@ __all__ = ["derived_seed", "seed_everything"]
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's global generators."""
+    """Seed Python's, NumPy's and PyTorch's global generators, and let PyTorch add up in the same order every time."""
+    # Gradients of an indexed tensor are added up by several threads in any order, which gradient steps blow up.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # what nobody reads
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

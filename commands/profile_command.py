@@ -17,6 +17,7 @@ from ..hw_models.tables.table import LookupTable
 from ..progress import results
 from .building import build_device, resolved
 from .hydra_app import run_jobs
+from .profile_subcommands import SUBCOMMANDS, run_subcommand
 from .runner_command import IMPORT, export, export_folder, import_result
 from .search import prepare
 
@@ -27,6 +28,7 @@ _USAGE = """Time every operator that a search space can lead to, on this machine
 usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
        espalier profile --export-runner FOLDER [GROUP=OPTION] [KEY=VALUE] ...     to measure another device
        espalier profile import-result RESULT output=FILE                         what was measured there
+       espalier profile show|diff|merge|check|import ...     tables that are there already (--help says more)
 
   output=host.json               the file (default: tables/DEVICE-RUNTIME.json)
   task=cifar10_resnet20          whose operators
@@ -50,6 +52,9 @@ _RUNTIME = re.compile(r"^runtime=")
 
 def run(arguments: Sequence[str]) -> None:
     """Profile as the command line says."""
+    if arguments and arguments[0] in SUBCOMMANDS:
+        run_subcommand(arguments[0], arguments[1:])
+        return
     if "-h" in arguments or "--help" in arguments:
         sys.stdout.write(_USAGE)
         return

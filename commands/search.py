@@ -37,7 +37,7 @@ from ..reports.journal import JOURNAL_FILE, Journal, read_journal
 from ..reports.summary import SUMMARY_FILE
 from ..reports.tables import summary_tables
 from ..reports.tracker import Callbacks, Tracker
-from ..reports.units import choice_text
+from ..reports.units import choice_text, unit_of
 from ..seeding import seed_everything
 from ..tasks.task import Task
 from .building import build, build_demand, build_device, build_task, build_techniques, resolved
@@ -242,6 +242,6 @@ def _report(folder: Path, summary: dict[str, Any], config: DictConfig) -> None:
         rows = read_journal(folder / JOURNAL_FILE)
         draw_pareto(folder / "pareto.png", rows, summary)
         draw_learning(folder / "learning.png", rows, summary)
-        draw_layers(folder / "layers.png", summary["layers"])
+        draw_layers(folder / "layers.png", summary["layers"], unit_of(summary["searched"]["latency_ms"]))
         write_report(folder, summary, OmegaConf.to_yaml(config))
         write_json(folder / SUMMARY_FILE, summary)

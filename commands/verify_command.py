@@ -16,7 +16,7 @@ from ..finish.measurement import measure_latency
 from ..graph.layers import executable
 from ..progress import results
 from ..reports.summary import read_summary
-from ..reports.units import LABELS, formatted
+from ..reports.units import LABELS, formatted, formatted_estimate, unit_of
 from ..tasks.accuracy import accuracy
 from .building import resolved
 from .search import CONFIG_FILE, TABLE_FILE, prepare
@@ -84,5 +84,6 @@ def _table(stated: dict[str, Any], found: dict[str, float]) -> Table:
     for column in ("", "stated", "found"):
         table.add_column(column, justify="left" if not column else "right")
     for name, label in {"accuracy": "test accuracy", **LABELS}.items():
-        table.add_row(label, formatted(name, stated[name]["value"]), formatted(name, found[name]))
+        again = formatted(name, found[name], unit_of(stated[name]))
+        table.add_row(label, formatted_estimate(name, stated[name]), again)
     return table

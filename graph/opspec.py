@@ -45,8 +45,16 @@ FREE_KINDS = ("reshape",)
 Shape = tuple[int, ...]
 
 
+class _Keyed:
+    """Room for a descriptor's key beside its attributes: a lookup reads it far more often than it is made."""
+
+    __slots__ = ("_made_key",)
+
+    _made_key: str
+
+
 @dataclass(frozen=True, slots=True)
-class OpSpec:
+class OpSpec(_Keyed):
     """One operator as a device executes it, at batch size 1.
 
     Attributes:
@@ -167,7 +175,11 @@ class OpSpec:
     @property
     def key(self) -> str:
         """The canonical text form, unique and stable: the key of every lookup table."""
-        return _key(self)
+        try:
+            return self._made_key
+        except AttributeError:
+            object.__setattr__(self, "_made_key", _key(self))
+            return self._made_key
 
     def to_dict(self) -> dict[str, Any]:
         """The attributes that differ from their defaults, ready for JSON."""

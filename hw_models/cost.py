@@ -7,9 +7,12 @@ from typing import Any, Literal, Protocol
 from ..graph.opspec import OpSpec
 from .runtimes.runtime import Runtime
 
-__all__ = ["Cost", "Estimate", "HardwareModel", "Kind"]
+__all__ = ["Cost", "Estimate", "HardwareModel", "Kind", "Relative"]
 
 Kind = Literal["measured", "modelled"]
+
+#: "relative" where the source of a figure does not say in what unit it counts.
+Relative = Literal["", "relative"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +24,19 @@ class Estimate:
         std: Its standard deviation, in the same unit; 0 for what is counted exactly.
         kind: "measured" or "modelled".
         on: The device, engine or equation it comes from.
+        unit: "" for the unit that the figure's name states; "relative" where only ratios mean anything.
     """
 
     value: float
     std: float
     kind: Kind
     on: str
+    unit: Relative = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The attributes, ready for JSON."""
-        return {"value": self.value, "std": self.std, "kind": self.kind, "on": self.on}
+        """The attributes, ready for JSON; the unit only where it is another than the name states."""
+        unit = {"unit": self.unit} if self.unit else {}
+        return {"value": self.value, "std": self.std, "kind": self.kind, "on": self.on, **unit}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,24 +2,54 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from ..errors import EspalierError
+from ..errors import EspalierError, FormatError
 from ..graph.opspec import FREE_KINDS, OpSpec
 from .cost import Cost, Estimate
 from .energy import EnergyModel, EnergySource
+from .predictors.measurement import Measurement
 from .runtimes.runtime import Runtime
+from .tables.coverage import Coverage
+from .tables.formats import guess_format, import_table
+from .tables.interpolation import Estimated, Interpolation
+from .tables.sums import relative_unit, summed_latency, table_features
 from .tables.table import LookupTable
 
-__all__ = ["TableDevice", "summed_latency", "table_features"]
+__all__ = ["CONVERSIONS", "TableDevice", "summed_latency", "table_features"]
+
+#: Operators that a device without a choice of number formats never executes.
+CONVERSIONS = ("quantize", "dequantize")
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """What one operator costs: latency and energy with their variances, and with the doubt of what was estimated."""
+
+    latency: float = 0.0
+    latency_variance: float = 0.0
+    latency_doubt: float = 0.0
+    energy: float = 0.0
+    energy_doubt: float = 0.0
+    is_estimated: bool = False
+    is_extrapolated: bool = False
 
 
 class TableDevice:
-    """Latency from a file, as `espalier profile` writes it; energy from an equation.
+    """Latency from a file, as `espalier profile` writes it or others published it; energy from the same or an equation.
 
     Args:
-        table: Path of the file.
-        energy: What predicts energy; AdaDeep's equation when None.
+        table: Path of the file, in any format that `espalier profile import` reads.
+        energy: What predicts energy, where the table has none; AdaDeep's equation when None.
+        interpolate: Whether an operator that the table lacks is estimated from those that it knows
+            (`espalier.hw_models.tables.interpolation`); otherwise it is refused.
+        only_bits: Bits of the only number format that the device computes in; every operator counts as one of these.
+            None where operators keep their own.
+        free_kinds: Kinds of operators that cost nothing, because the source does not list them.
+        name: Name of the device; None for the table's.
+        origin: Where the file is to be had, for the error when it is missing.
 
     Raises:
         FormatError: The file is missing or damaged.
@@ -27,73 +57,163 @@ class TableDevice:
 
     runtime: Runtime | None = None
 
-    def __init__(self, table: str, energy: EnergySource | None = None) -> None:
+    def __init__(
+        self,
+        table: str,
+        energy: EnergySource | None = None,
+        interpolate: bool = False,
+        only_bits: int | None = None,
+        free_kinds: Sequence[str] = (),
+        name: str | None = None,
+        origin: str = "",
+    ) -> None:
         self._path = Path(table).expanduser()
-        self._table = LookupTable.load(self._path)
+        self._table = _read(self._path, origin)
         self._energy = energy or EnergyModel()
-        self.name = self._table.device
+        self._interpolates = interpolate
+        self._only_bits = only_bits
+        self._free_kinds = frozenset((*FREE_KINDS, *free_kinds, *(CONVERSIONS if only_bits else ())))
+        self._known: dict[str, _Figures] = {}
+        self.name = name or self._table.device
         self.keeps_integers = self._table.keeps_integers
 
     def prepare(self, ops: Iterable[OpSpec]) -> None:
-        """Check that the table knows all of `ops`.
+        """Check that the table knows all of `ops`, or that they can be estimated.
 
         Raises:
-            EspalierError: It does not.
+            EspalierError: Some are unknown; names one.
         """
-        unknown = {op.key for op in ops if op.kind not in FREE_KINDS} - set(self._table.entries)
+        unknown = {op.key: op.kind for op in ops if not self._can_price(op)}
         if unknown:
-            raise EspalierError(
-                f"the table {self._path} lacks {len(unknown)} operators of this search space, such as {min(unknown)}; "
-                "profile the same task and space on the device"
+            kinds = set(unknown.values())
+            advice = (
+                f"nothing like them was measured: device.free_kinds=[{sorted(kinds)[0]}] would count such as nothing"
+                if self._interpolates
+                else "profile the same task and space on the device, or estimate them: device.interpolate=true"
             )
+            lacking = f"the table {self._path} lacks {len(unknown)} operators of this search space"
+            raise EspalierError(f"{lacking}, such as {min(unknown)}; {advice}")
+
+    def coverage(self, ops: Iterable[OpSpec]) -> Coverage:
+        """How the table comes to the figures of operators, with or without `interpolate`."""
+        found = Coverage()
+        for op in dict.fromkeys(ops):
+            executed = self._as_executed(op)
+            if op.kind in self._free_kinds:
+                found.free.append(executed.key)
+            elif executed.key in self._table.entries:
+                found.known.append(executed.key)
+            else:
+                self._take_estimate(executed, found)
+        return found
+
+    def _take_estimate(self, op: OpSpec, found: Coverage) -> None:
+        try:
+            estimate = self._latencies(op)
+        except EspalierError:
+            found.unknown.append(op.key)
+            return
+        getattr(found, estimate.how).append(op.key)
+        found.relative_stds[op.key] = estimate.std / estimate.value if estimate.value else 0.0
 
     def cost(self, ops: Sequence[OpSpec]) -> Cost:
-        """The sum of the entries and of the call's overhead."""
-        latency = summed_latency(self._table, ops, f"{self.name} table")
-        return Cost(latency, self._energy.estimate(ops, latency))
+        """The sum of the operators and of the call's overhead.
+
+        Errors of measured figures add up as those of independent draws; errors of estimated ones as if all of them
+        erred to the same side, as those of one curve do.
+        """
+        latency, variance, doubt = self._table.call_overhead_ms, 0.0, 0.0
+        energy = energy_doubt = 0.0
+        estimated = extrapolated = 0
+        known = self._known
+        for op in ops:
+            figures = known.get(op.key) or self._look_up(op)
+            latency += figures.latency
+            variance += figures.latency_variance
+            energy += figures.energy
+            if figures.is_estimated:
+                doubt += figures.latency_doubt
+                energy_doubt += figures.energy_doubt
+                estimated += 1
+                extrapolated += figures.is_extrapolated
+        on = f"{self.name} table, sum of operators" + _caveat(estimated, extrapolated, len(ops))
+        std = math.sqrt(variance + doubt * doubt)
+        latency_ms = Estimate(latency, std, "modelled", on, relative_unit(self._table.unit))
+        if not self._has_energies:
+            return Cost(latency_ms, self._energy.estimate(ops, latency_ms))
+        return Cost(latency_ms, Estimate(energy, energy_doubt, "modelled", on, relative_unit(self._table.energy_unit)))
 
     def features(self) -> tuple[float, ...]:
         """Decimal logarithms of throughput, bandwidth, overhead and integer speed-up, as far as the table tells."""
         return table_features(self._table)
 
+    @cached_property
+    def _has_energies(self) -> bool:
+        entries = [entry for entry in self._table.entries.values() if not entry.number_format]
+        return bool(entries) and all(entry.energy is not None for entry in entries)
 
-def summed_latency(table: LookupTable, ops: Sequence[OpSpec], on: str) -> Estimate:
-    """Milliseconds of operators one after the other.
+    @cached_property
+    def _latencies(self) -> Interpolation:
+        return Interpolation(self._table.measurements())
 
-    Args:
-        table: Holds them all.
-        ops: Descriptors; those that take no time are skipped.
-        on: What to state as the source.
+    @cached_property
+    def _energies(self) -> Interpolation:
+        return Interpolation(
+            Measurement((entry.spec,), entry.energy, label=entry.key)
+            for entry in self._table.entries.values()
+            if entry.energy is not None and not entry.number_format
+        )
 
-    Raises:
-        EspalierError: The table lacks an operator.
-    """
-    total, variance = table.call_overhead_ms, 0.0
-    for op in ops:
-        if op.kind in FREE_KINDS:
-            continue
-        entry = table.entries.get(op.key)
-        if entry is None:
-            raise EspalierError(f"the latency table of {table.device} lacks the operator {op.key}")
-        total += entry.mean
-        variance += entry.std**2
-    return Estimate(total, math.sqrt(variance), "modelled", f"{on}, sum of operators")
+    def _as_executed(self, op: OpSpec) -> OpSpec:
+        return replace(op, bits=self._only_bits) if self._only_bits else op
+
+    def _can_price(self, op: OpSpec) -> bool:
+        try:
+            self._look_up(op)
+        except EspalierError:
+            return False
+        return True
+
+    def _look_up(self, op: OpSpec) -> _Figures:
+        """What an operator costs, remembered under its own key."""
+        if op.key not in self._known:
+            self._known[op.key] = _Figures() if op.kind in self._free_kinds else self._figures(op)
+        return self._known[op.key]
+
+    def _figures(self, op: OpSpec) -> _Figures:
+        executed = self._as_executed(op)
+        entry = self._table.entries.get(executed.key)
+        if entry is not None:
+            return _Figures(entry.mean, entry.std**2, energy=entry.energy or 0.0)
+        if not self._interpolates:
+            raise EspalierError(f"the latency table of {self._table.device} lacks the operator {executed.key}")
+        found = self._latencies(executed)
+        energy_found = self._energies(executed) if self._has_energies else None
+        return _Figures(
+            found.value,
+            latency_doubt=found.std,
+            energy=energy_found.value if energy_found else 0.0,
+            energy_doubt=energy_found.std if energy_found else 0.0,
+            is_estimated=True,
+            is_extrapolated=_is_extrapolated(found, energy_found),
+        )
 
 
-def table_features(table: LookupTable) -> tuple[float, ...]:
-    """Four numbers that tell this device from others; see `HardwareModel.features`."""
-    entries = [entry for entry in table.entries.values() if entry.mean > 0]
-    throughput = [2e-6 * e.spec.macs / e.mean for e in entries if e.spec.macs and e.spec.bits == 32]
-    bandwidth = [1e-6 * (e.spec.input_bytes + e.spec.output_bytes) / e.mean for e in entries if not e.spec.macs]
-    speed_ups = [
-        table.entries[twin].mean / entry.mean
-        for entry in entries
-        if entry.spec.bits == 8 and (twin := entry.spec.replace(bits=32).key) in table.entries
-    ]
-    figures = (
-        max(throughput, default=1.0),
-        max(bandwidth, default=1.0),
-        max(table.call_overhead_ms * 1e3, 1e-3),
-        sorted(speed_ups)[len(speed_ups) // 2] if speed_ups else 1.0,
-    )
-    return tuple(math.log10(max(value, 1e-6)) for value in figures)
+def _read(path: Path, origin: str) -> LookupTable:
+    try:
+        return import_table(path, guess_format(path) or "espalier").table
+    except FormatError as error:
+        if origin and not path.exists():
+            raise FormatError(f"{error}; {origin}") from error
+        raise
+
+
+def _is_extrapolated(*estimates: Estimated | None) -> bool:
+    return any(estimate is not None and estimate.how == "extrapolated" for estimate in estimates)
+
+
+def _caveat(estimated: int, extrapolated: int, count: int) -> str:
+    if not estimated:
+        return ""
+    beyond = f", {extrapolated} of them beyond what was measured" if extrapolated else ""
+    return f"; {estimated} of {count} estimated{beyond}"

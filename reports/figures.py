@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from ..evaluation.archive import pareto_front
 from ..files import atomic_path
 from .summary import has_own_cost
+from .units import unit_of
 
 __all__ = ["draw_layers", "draw_learning", "draw_pareto"]
 
@@ -64,7 +65,8 @@ def draw_pareto(path: Path, rows: Sequence[Row], summary: Mapping[str, Any]) -> 
     axes.xaxis.set_minor_formatter(mpl.ticker.FuncFormatter(_sparse_label))
     lowest = max(float(accuracy.min()), float(np.percentile(accuracy, 10)) - 10)
     axes.set_ylim(lowest - 1, min(100.0, float(accuracy.max())) + 0.08 * (101 - lowest))
-    axes.set_xlabel(f"predicted latency on {summary['device']} (ms, logarithmic)")
+    unit = unit_of(searched["latency_ms"]) or "ms"
+    axes.set_xlabel(f"predicted latency on {summary['device']} ({unit}, logarithmic)")
     axes.set_ylabel("accuracy on the search split (%)")
     _legend(figure)
     _save(figure, path)
@@ -101,20 +103,24 @@ def draw_learning(path: Path, rows: Sequence[Row], summary: Mapping[str, Any]) -
     _save(figure, path)
 
 
-def draw_layers(path: Path, layers: Sequence[Row]) -> None:
+def draw_layers(path: Path, layers: Sequence[Row], latency_unit: str = "") -> None:
     """What each layer costs before and after, and the choice made there.
 
     Args:
         path: The PNG file.
         layers: Per site: name, kind, choice, original and compressed milliseconds and parameters; widths and
             blocks are left out, their effect is in their layers.
+        latency_unit: "relative" where the device's figures have no unit.
     """
+    latency_scale, unit = (1.0, "relative") if latency_unit == "relative" else (1e3, "us")
     layers = [layer for layer in layers if has_own_cost(layer)]
     figure = Figure(figsize=(8.6, 1.6 + 0.42 * len(layers)), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     positions = np.arange(len(layers))
-    for axes, key, title in ((left, "latency_ms", "predicted latency (us)"), (right, "parameters", "parameters (k)")):
-        scale = 1e3 if key == "latency_ms" else 1e-3
+    for axes, key, scale, title in (
+        (left, "latency_ms", latency_scale, f"predicted latency ({unit})"),
+        (right, "parameters", 1e-3, "parameters (k)"),
+    ):
         before, after = (np.array([layer[which][key] for layer in layers]) * scale for which in ("original", "plan"))
         axes.barh(positions - 0.2, before, 0.38, color=_GREY, label="original")
         axes.barh(positions + 0.2, after, 0.38, color=_ORANGE, label="compressed")

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from ..files import write_text
 from .summary import has_own_cost
-from .units import BOUND_LABELS, LABELS, formatted, points_text
+from .units import BOUND_LABELS, LABELS, formatted, formatted_estimate, points_text, unit_of
 
 __all__ = ["write_report"]
 
@@ -29,13 +29,13 @@ def write_report(folder: Path, summary: Mapping[str, Any], config: str) -> None:
         s=summary,
         rows=_rows(summary),
         demand=summary["demand"],
-        bounds=[_bound(bound) for bound in summary["demand"]["bounds"]],
-        layers=[_layer(layer) for layer in summary["layers"]],
+        bounds=[_bound(bound, summary["searched"]) for bound in summary["demand"]["bounds"]],
+        layers=[_layer(layer, unit_of(summary["searched"]["latency_ms"])) for layer in summary["layers"]],
         has_dashes=not all(has_own_cost(layer) for layer in summary["layers"]),
         images={name: _data_url(folder / f"{name}.png") for name in ("layers", "pareto", "learning")},
         points=points_text(-summary["accuracy_drop_points"]),
-        predicted=_unbroken(formatted("latency_ms", summary["searched"]["latency_ms"]["value"])),
-        measured=_unbroken(formatted("latency_ms", summary["final"]["latency_ms"]["value"])),
+        predicted=_unbroken(formatted_estimate("latency_ms", summary["searched"]["latency_ms"])),
+        measured=_unbroken(formatted_estimate("latency_ms", summary["final"]["latency_ms"])),
         config=config,
     )
     write_text(folder / "report.html", page)
@@ -63,8 +63,8 @@ def _rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         rows.append(
             {
                 "label": label,
-                "original": formatted(name, original[name]["value"]),
-                "final": formatted(name, final[name]["value"]),
+                "original": formatted_estimate(name, original[name]),
+                "final": formatted_estimate(name, final[name]),
                 "ratio": f"{summary['ratios']['latency'] if name == 'latency_ms' else ratio:.2f}x",
                 "origin": f"{final[name]['kind']}, {final[name]['on']}",
             }
@@ -72,9 +72,10 @@ def _rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def _bound(bound: Mapping[str, Any]) -> dict[str, str]:
+def _bound(bound: Mapping[str, Any], searched: Mapping[str, Any]) -> dict[str, str]:
     name = str(bound["name"])
-    figures = {column: formatted(name, bound[column]) for column in ("limit", "reached", "extreme")}
+    unit = unit_of(searched[name])
+    figures = {column: formatted(name, bound[column], unit) for column in ("limit", "reached", "extreme")}
     return figures | {
         "label": BOUND_LABELS[name],
         "used": f"{100 * bound['used']:.0f} %",
@@ -82,12 +83,13 @@ def _bound(bound: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _layer(layer: Mapping[str, Any]) -> dict[str, str]:
+def _layer(layer: Mapping[str, Any], latency_unit: str) -> dict[str, str]:
     columns = ("latency_before", "latency_after", "parameters_before", "parameters_after")
     if not has_own_cost(layer):
         return {"site": str(layer["site"]), "choice": str(layer["choice"]), **dict.fromkeys(columns, "\u2013")}
     before, after = layer["original"], layer["plan"]
-    figures = [formatted(name, part[name]) for name in ("latency_ms", "parameters") for part in (before, after)]
+    units = {"latency_ms": latency_unit, "parameters": ""}
+    figures = [formatted(name, part[name], unit) for name, unit in units.items() for part in (before, after)]
     return {"site": str(layer["site"]), "choice": str(layer["choice"]), **dict(zip(columns, figures, strict=True))}
 
 

@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 
 from .comparison import FEW_RUNS
-from .units import BOUND_LABELS, LABELS, formatted, points_text
+from .units import BOUND_LABELS, LABELS, formatted, formatted_estimate, points_text, unit_of
 
 __all__ = ["choices_table", "comparison_table", "demand_table", "metrics_table", "summary_tables"]
 
@@ -24,22 +24,24 @@ def summary_tables(summary: Mapping[str, Any]) -> Group:
 def _demand_parts(summary: Mapping[str, Any]) -> list[Table | str]:
     """The bounds of the demand and the lines on them; nothing for summaries that were written without."""
     demand = summary.get("demand", {"bounds": [], "text": ""})
-    table = [demand_table(demand)] if demand["bounds"] else []
+    table = [demand_table(demand, summary["searched"])] if demand["bounds"] else []
     return [*table, *(line for line in (demand["text"], summary.get("split_gap")) if line)]
 
 
-def demand_table(demand: Mapping[str, Any]) -> Table:
+def demand_table(demand: Mapping[str, Any], searched: Mapping[str, Any]) -> Table:
     """Each bound of the demand against what the search reached.
 
     Args:
         demand: What the summary holds of the demand.
+        searched: Its figures of the chosen plan, for their units.
     """
     table = Table(title="demand, as the search saw it", title_justify="left")
     for column in ("bound", "limit", "reached", "best seen", "used", "price"):
         table.add_column(column, justify="left" if column == "bound" else "right")
     for bound in demand["bounds"]:
         name = bound["name"]
-        figures = [formatted(name, bound[column]) for column in ("limit", "reached", "extreme")]
+        unit = unit_of(searched[name])
+        figures = [formatted(name, bound[column], unit) for column in ("limit", "reached", "extreme")]
         table.add_row(BOUND_LABELS[name], *figures, f"{100 * bound['used']:.0f} %", f"{bound['price']:.3f}")
     return table
 
@@ -55,7 +57,7 @@ def metrics_table(summary: Mapping[str, Any]) -> Table:
     accuracies = [formatted("accuracy", network["accuracy"]["value"]) for network in (original, final)]
     table.add_row("test accuracy", *accuracies, drop, _origin(final["accuracy"]))
     for name, label in LABELS.items():
-        values = [formatted(name, network[name]["value"]) for network in (original, final)]
+        values = [formatted_estimate(name, network[name]) for network in (original, final)]
         ratio = original[name]["value"] / max(final[name]["value"], 1e-12)
         if name == "latency_ms":
             ratio = summary["ratios"]["latency"]

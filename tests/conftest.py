@@ -27,6 +27,7 @@ from espalier.envs.problem import Problem
 from espalier.envs.rewards.constrained import ConstrainedReward
 from espalier.evaluation.demand import Demand
 from espalier.evaluation.evaluator import LocalEvaluator
+from espalier.evaluation.store import Store
 from espalier.hw_models.roofline import Roofline
 from espalier.tasks.data.digits import digits
 from espalier.tasks.models.vgg import VggSmall
@@ -92,7 +93,7 @@ class Small:
 
 
 @pytest.fixture(scope="session")
-def small() -> Small:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     """Digits at 16x16, a VGG of 16 to 32 channels, a modelled device."""
     torch.manual_seed(0)
     splits = digits(size=16, calibrate=64, search=200, test=200)
@@ -102,4 +103,6 @@ def small() -> Small:
     surveyed = survey(task.model, task.example_input, all_techniques())
     bank = build_bank(task.model, surveyed.space, task.calibrate.inputs(), task.fingerprint)
     device = Roofline("toy", gflops=10.0, bandwidth_gbps=2.0, overhead_us=1.0, int8_speedup=3.0)
-    return Small(task, surveyed, bank, device, LocalEvaluator(task, surveyed, bank, device))
+    # Tests ask for the same plans: each is evaluated once a session.
+    store = Store(tmp_path_factory.mktemp("store") / "evaluations.sqlite")
+    return Small(task, surveyed, bank, device, LocalEvaluator(task, surveyed, bank, device, store))

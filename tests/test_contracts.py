@@ -20,9 +20,14 @@ from espalier.envs.rewards.amc import AmcReward
 from espalier.envs.rewards.constrained import ConstrainedReward
 from espalier.envs.rewards.mnasnet import MnasNetReward
 from espalier.envs.rewards.reward import Reward
+from espalier.graph.opspec import OpSpec
 from espalier.hw_models.cost import HardwareModel
+from espalier.hw_models.linear_device import LinearDevice
+from espalier.hw_models.predictors.measurement import Measurement
 from espalier.hw_models.profiled_device import ProfiledDevice
 from espalier.hw_models.roofline import Roofline
+from espalier.hw_models.table_device import TableDevice
+from espalier.hw_models.tables.table import LookupTable
 from espalier.testing.contracts import HardwareModelContract, RewardContract, SearcherContract, TechniqueContract
 from hydra import compose, initialize_config_module
 
@@ -68,11 +73,25 @@ class TestTechniques(TechniqueContract):
         return technique
 
 
+def _block_table(path: Path) -> Path:
+    """Two blocks of two convolutions each, of which single ones are estimated."""
+    table = LookupTable("d", "none", {}, "none")
+    for width in (8, 32):
+        ops = (OpSpec("conv2d", (8, 8, 8), (width, 8, 8)), OpSpec("conv2d", (width, 8, 8), (8, 8, 8)))
+        table.add_block(Measurement(ops, 0.1 * width, label=str(width)))
+    table.save(path)
+    return path
+
+
 class TestDevices(HardwareModelContract):
-    @pytest.fixture(params=["roofline", "profiled"])
+    @pytest.fixture(params=["roofline", "profiled", "table", "linear"])
     def device(self, request: pytest.FixtureRequest, tmp_path: Path) -> HardwareModel:
         if request.param == "roofline":
             return Roofline("d", gflops=5.0, bandwidth_gbps=1.0)
+        if request.param == "linear":
+            return LinearDevice("d", {"dense": {"mega_macs": 0.5}}, 0.1, unmeasured_like="dense")
+        if request.param == "table":
+            return TableDevice(str(_block_table(tmp_path / "t.json")), interpolate=True)
         return ProfiledDevice(rounds=3, table=str(tmp_path / "t.json"))
 
 

@@ -1,5 +1,6 @@
 """The package as a whole: it steps aside for the standard library, and its parts are found."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,16 @@ def test_unknown_attributes_are_errors() -> None:
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         espalier.lode  # noqa: B018
     assert callable(espalier.load)
+
+
+def test_pytorchs_threads_wait_without_keeping_the_processors_busy() -> None:
+    """OpenMP shows what it goes by when PyTorch loads it; what the user set stays."""
+    code = "from espalier.cli import main; main(['--help']); import torch"
+    for given, shown in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        environment |= {"OMP_DISPLAY_ENV": "true", **given}
+        command = [sys.executable, "-c", code]
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+        if "OMP_WAIT_POLICY" not in output:
+            pytest.skip("this build of PyTorch has another OpenMP library")
+        assert f"OMP_WAIT_POLICY = '{shown}'" in output

@@ -25,3 +25,15 @@ def test_derived_seeds_differ_by_key_and_stay_the_same() -> None:
     assert len(set(seeds)) == 4
     assert derived_seed(0, "bank") == seeds[0]
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_gradients_of_indexed_tensors_are_the_same_every_time() -> None:
+    """Two threads that add to the same place in any order would give dozens of different sums."""
+    seed_everything(0)
+    values = torch.randn(16, requires_grad=True)
+    indices, factors = torch.randint(0, 16, (64, 512)), torch.randn(64, 512)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    sums = {tuple(torch.autograd.grad((values[indices] * factors).sum(), values)[0].tolist()) for _ in range(30)}
+    torch.set_num_threads(threads)
+    assert len(sums) == 1

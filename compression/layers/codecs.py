@@ -199,7 +199,7 @@ class SharedCodec(Codec):
     @override
     def decode(self) -> Tensor:
         indices = decode_symbols(self.coded, self.bits, self.shape.numel())
-        return (self.codebook[indices].view(self.shape[0], -1) * self.scale[:, None]).view(self.shape)
+        return (_chosen(self.codebook, indices).view(self.shape[0], -1) * self.scale[:, None]).view(self.shape)
 
     @override
     @torch.no_grad()
@@ -373,12 +373,17 @@ class SparseSharedCodec(SparseCodec):
     @override
     def _kept_values(self, rows: Tensor) -> Tensor:
         indices = decode_symbols(self.indices, self.bits, len(rows))
-        return self.codebook[indices] * self.scale[rows]
+        return _chosen(self.codebook, indices) * _chosen(self.scale, rows)
 
     @override
     @torch.no_grad()
     def scale_rows(self, scale: Tensor) -> None:
         self.scale.mul_(scale)
+
+
+def _chosen(values: Tensor, indices: Tensor) -> Tensor:
+    """`values[indices]`, shape of `indices`, whose gradient several threads add up in the same order every time."""
+    return values.index_select(0, indices.reshape(-1)).view(indices.shape)
 
 
 def _symbol_bits(masks: int, group: int) -> int:

@@ -29,6 +29,7 @@ class EnergyModel:
     weight_ratio: float = 6.0
     activation_ratio: float = 200.0
     mac_ratio_by_bits: Mapping[int, float] = field(default_factory=lambda: {8: 0.065})
+    _known: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def estimate(self, ops: Sequence[OpSpec], latency_ms: Estimate) -> Estimate:  # noqa: ARG002
         """Millijoules of executing `ops` once, however long it takes."""
@@ -36,7 +37,7 @@ class EnergyModel:
 
     def energy_mj(self, ops: Sequence[OpSpec]) -> float:
         """Millijoules of executing `ops` once."""
-        return sum(map(self.operator_energy_mj, ops))
+        return sum(self._known.get(op.key) or self._look_up(op) for op in ops)
 
     def operator_energy_mj(self, op: OpSpec) -> float:
         """Millijoules of one operator."""
@@ -45,3 +46,7 @@ class EnergyModel:
         activations = (op.input_bytes + op.output_bytes) / 4
         units = arithmetic + self.weight_ratio * weights + self.activation_ratio * activations
         return self.mac_pj * units * 1e-9
+
+    def _look_up(self, op: OpSpec) -> float:
+        """Millijoules of one operator, remembered under its key."""
+        return self._known.setdefault(op.key, self.operator_energy_mj(op))

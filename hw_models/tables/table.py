@@ -2,40 +2,34 @@
 
 import contextlib
 import fcntl
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ...errors import FormatError
-from ...files import read_json, write_json
-from ...graph.opspec import OpSpec
+from ...errors import EspalierError, FormatError
+from ..predictors.measurement import Measurement
 from ..profiling.noise import NOISE_FIGURES, Noise, merged_noise
+from .document import read_document, write_document
+from .entry import Entry, block_to_dict, read_block, read_entry, read_number, shown
 
-__all__ = ["TABLE_VERSION", "Entry", "LookupTable"]
+__all__ = ["TABLE_VERSION", "EnergyUnit", "Entry", "LookupTable", "Unit"]
 
-TABLE_VERSION = 1
+#: Version 2 added energy, number formats, blocks, a source, and figures that are only relative; 1 is still read.
+TABLE_VERSION = 2
+
+#: "relative": the source does not say in what unit it counts, so only ratios of its figures mean anything.
+Unit = Literal["ms", "relative"]
+EnergyUnit = Literal["", "mJ", "relative"]
+
 _FORMAT = "espalier-latency-table"
+_UNITS: dict[str, Unit] = {"ms": "ms", "relative": "relative"}
+_ENERGY_UNITS: dict[str, EnergyUnit] = {"": "", "mJ": "mJ", "relative": "relative"}
 _TEXTS = ("device", "runtime", "cpu", "created")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One operator's latency.
-
-    Attributes:
-        spec: The operator.
-        mean: Milliseconds (the median of the samples, which noise pulls less than their mean).
-        std: Standard deviation of `mean`, milliseconds.
-        samples: How many samples were taken.
-    """
-
-    spec: OpSpec
-    mean: float
-    std: float
-    samples: int
+_KNOWN = {1: {"format", "version", "unit", *_TEXTS, "versions", "keeps_integers", "call_overhead_ms", "entries"}}
+_KNOWN[2] = _KNOWN[1] | {"energy_unit", "source", "blocks", "noise"}
+_LONGEST_TEXT = 2000
 
 
 @dataclass
@@ -49,10 +43,14 @@ class LookupTable:
         cpu: Processor model.
         created: When the table was begun, ISO 8601, UTC.
         keeps_integers: Whether the engine hands integers from one 8-bit operator to the next.
-        call_overhead_ms: Milliseconds that a call of the engine takes beside its operators.
+        call_overhead_ms: What a call of the engine takes beside its operators, in the unit of the latencies.
         noise: What disturbed the machine while the entries were measured, the worst of all times; None where nobody
             watched.
-        entries: Operator key -> latency.
+        entries: Key -> latency and energy; the key is the operator's, with the number format where it has one.
+        unit: Unit of the latencies: "ms", or "relative" where the source does not state one.
+        energy_unit: Unit of the energies: "mJ" or "relative"; "" where the table has none.
+        source: Who measured, and under which licence it was published; "" for what Espalier measured.
+        blocks: Label -> operators that were only measured together.
     """
 
     device: str
@@ -64,49 +62,72 @@ class LookupTable:
     call_overhead_ms: float = 0.0
     noise: Noise | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
+    unit: Unit = "ms"
+    energy_unit: EnergyUnit = ""
+    source: str = ""
+    blocks: dict[str, Measurement] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
         """Add or replace an operator's latency."""
-        self.entries[entry.spec.key] = entry
+        self.entries[entry.key] = entry
+
+    def add_block(self, block: Measurement) -> None:
+        """Add or replace the latency of operators that were measured together."""
+        self.blocks[block.label] = block
+
+    def measurements(self) -> list[Measurement]:
+        """Everything that was measured: blocks, and the entries that a descriptor states wholly, one operator each."""
+        alone = (e for e in self.entries.values() if not e.number_format)
+        singles = [Measurement((e.spec,), e.mean, e.std, e.samples, e.key) for e in alone]
+        return [*singles, *self.blocks.values()]
 
     def to_dict(self) -> dict[str, Any]:
-        """The versioned JSON form."""
+        """The versioned JSON form; what is not known is left out."""
+        more = {"energy_unit": self.energy_unit, "source": self.source}
+        blocks = {label: block_to_dict(block) for label, block in sorted(self.blocks.items())}
         return {
             "format": _FORMAT,
             "version": TABLE_VERSION,
-            "unit": "ms",
+            "unit": self.unit,
             **{name: getattr(self, name) for name in _TEXTS},
+            **{name: text for name, text in more.items() if text},
             "versions": dict(self.versions),
             "keeps_integers": self.keeps_integers,
             "call_overhead_ms": self.call_overhead_ms,
             **({"noise": self.noise.to_dict()} if self.noise else {}),
-            "entries": {
-                key: {"spec": e.spec.to_dict(), "mean": e.mean, "std": e.std, "samples": e.samples}
-                for key, e in sorted(self.entries.items())
-            },
+            "entries": {key: entry.to_dict() for key, entry in sorted(self.entries.items())},
+            **({"blocks": blocks} if blocks else {}),
         }
 
     def save(self, path: Path) -> None:
-        """Write the table in one step."""
-        write_json(path, self.to_dict())
+        """Write the table in one step: Parquet where the name ends in ".parquet", else JSON."""
+        write_document(path, self.to_dict())
 
     def merge_into(self, path: Path) -> None:
-        """Add what the file at `path` knows and write the union back; other processes may do the same meanwhile."""
+        """Add what the file at `path` knows and write the union back; other processes may do the same meanwhile.
+
+        Raises:
+            EspalierError: The file counts in other units.
+            FormatError: The file is damaged.
+        """
         with _locked(path):
             if path.exists():
-                known = LookupTable.load(path)
-                self.entries = {**known.entries, **self.entries}
-                self.noise = merged_noise(known.noise, self.noise)
+                other = LookupTable.load(path)
+                if other.unit != self.unit:
+                    raise EspalierError(f"{path} counts in {other.unit}, what is to be added to it in {self.unit}")
+                self.entries = {**other.entries, **self.entries}
+                self.blocks = {**other.blocks, **self.blocks}
+                self.noise = merged_noise(other.noise, self.noise)
             self.save(path)
 
     @classmethod
     def load(cls, path: Path) -> "LookupTable":
-        """Read a table.
+        """Read a table, in JSON or Parquet.
 
         Raises:
             FormatError: The file is missing, damaged, of another format, version or unit, or holds impossible figures.
         """
-        return cls.from_dict(read_json(path, "a latency table"), str(path))
+        return cls.from_dict(read_document(path), str(path))
 
     @classmethod
     def from_dict(cls, values: Any, source: str) -> "LookupTable":
@@ -119,60 +140,66 @@ class LookupTable:
         Raises:
             FormatError: The object is no table, or holds impossible figures.
         """
-        if not isinstance(values, Mapping) or values.get("format") != _FORMAT:
-            raise FormatError(f"{source} is not a latency table: expected an object with format {_FORMAT!r}")
-        for name, expected in (("version", TABLE_VERSION), ("unit", "ms")):
-            if values.get(name) != expected:
-                raise FormatError(f"{source} has {name} {values.get(name)!r}, expected {expected!r}")
-        texts = {name: values.get(name) for name in _TEXTS}
-        if wrong := [name for name, text in texts.items() if not isinstance(text, str)]:
-            raise FormatError(f"{source} must give {wrong[0]!r} as a text, got {texts[wrong[0]]!r}")
-        versions, entries = values.get("versions"), values.get("entries")
-        if not isinstance(versions, Mapping) or not isinstance(entries, Mapping):
-            raise FormatError(f"{source} must have the objects 'versions' and 'entries'")
+        _check_document(values, source)
         keeps_integers = values.get("keeps_integers")
         if not isinstance(keeps_integers, bool):
-            raise FormatError(f"{source} must say in 'keeps_integers' true or false, got {keeps_integers!r}")
-        overhead = _number(values.get("call_overhead_ms"), "call_overhead_ms", source)
-        read = {str(key): _read_entry(str(key), entry, source) for key, entry in entries.items()}
-        return cls(
-            **{name: str(text) for name, text in texts.items()},
-            versions={str(k): str(v) for k, v in versions.items()},
+            raise FormatError(f"{source} must say in 'keeps_integers' true or false, got {shown(keeps_integers)}")
+        table = cls(
+            device=_text(values, "device", source),
+            runtime=_text(values, "runtime", source),
+            cpu=_text(values, "cpu", source),
+            created=_text(values, "created", source),
+            versions={name: _text(values["versions"], name, source) for name in values["versions"]},
             keeps_integers=keeps_integers,
-            call_overhead_ms=overhead,
+            call_overhead_ms=read_number(values.get("call_overhead_ms"), "call_overhead_ms", source),
             noise=_read_noise(values.get("noise"), source),
-            entries=read,
+            unit=_UNITS[values["unit"]],
+            energy_unit=_ENERGY_UNITS[values.get("energy_unit", "")],
+            source=_text(values, "source", source) if "source" in values else "",
         )
+        table.entries = {key: read_entry(key, entry, source) for key, entry in values["entries"].items()}
+        table.blocks = {label: read_block(label, block, source) for label, block in values.get("blocks", {}).items()}
+        if table.energy_unit == "" and any(entry.energy is not None for entry in table.entries.values()):
+            raise FormatError(f'{source} gives energies but no \'energy_unit\': expected "mJ" or "relative"')
+        return table
 
 
-def _read_entry(key: str, values: Any, source: str) -> Entry:
-    where = f"{source}, entry {key[:80]}"
-    if not isinstance(values, Mapping) or set(values) != {"spec", "mean", "std", "samples"}:
-        raise FormatError(f"{where}: expected an object with spec, mean, std and samples")
-    try:
-        spec = OpSpec.from_dict(values["spec"])
-    except FormatError as error:
-        raise FormatError(f"{where}: {error}") from error
-    if spec.key != key:
-        raise FormatError(f"{where}: its spec has the key {spec.key[:80]}")
-    samples = values["samples"]
-    if type(samples) is not int or samples < 1:
-        raise FormatError(f"{where}: samples must be a whole number of at least 1, got {samples!r}")
-    return Entry(spec, _number(values["mean"], "mean", where), _number(values["std"], "std", where), samples)
+def _check_document(values: Any, source: str) -> None:
+    """Refuse what is not built like a table of a version that is known."""
+    if not isinstance(values, Mapping) or values.get("format") != _FORMAT:
+        raise FormatError(f"{source} is not a latency table: expected an object with format {_FORMAT!r}")
+    version = values.get("version")
+    if type(version) is not int or version not in _KNOWN:
+        raise FormatError(f"{source} has version {shown(version)}, expected 1 to {TABLE_VERSION}")
+    if unknown := sorted(str(name)[:80] for name in set(values) - _KNOWN[version]):
+        raise FormatError(f"{source} has the unknown field {unknown[0]!r}; known: {', '.join(sorted(_KNOWN[version]))}")
+    units = ["ms"] if version == 1 else list(_UNITS)
+    for name, known in (("unit", units), ("energy_unit", list(_ENERGY_UNITS))):
+        if name in values or name == "unit":
+            _check_one_of(values.get(name), known, f"{source} has {name}")
+    for name in ("versions", "entries", "blocks"):
+        if not isinstance(values.get(name, {} if name == "blocks" else None), Mapping):
+            raise FormatError(f"{source} must have the objects 'versions' and 'entries', got no object {name!r}")
 
 
 def _read_noise(values: Any, source: str) -> Noise | None:
     if values is None:
         return None
     if not isinstance(values, Mapping):
-        raise FormatError(f"{source} must give 'noise' as an object, got {values!r}")
-    return Noise(**{name: _number(values.get(name, 0.0), name, f"{source}, noise") for name in NOISE_FIGURES})
+        raise FormatError(f"{source} must give 'noise' as an object, got {shown(values)}")
+    return Noise(**{name: read_number(values.get(name, 0.0), name, f"{source}, noise") for name in NOISE_FIGURES})
 
 
-def _number(value: Any, name: str, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise FormatError(f"{where}: {name} must be a number of at least 0, got {value!r}")
-    return float(value)
+def _check_one_of(value: Any, known: list[str], what: str) -> None:
+    if not isinstance(value, str) or value not in known:
+        raise FormatError(f"{what} {shown(value)}, expected {' or '.join(repr(name) for name in known)}")
+
+
+def _text(values: Mapping[str, Any], name: str, source: str) -> str:
+    text = values.get(name)
+    if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
+        raise FormatError(f"{source} must give {name!r} as a text of at most {_LONGEST_TEXT} letters")
+    return text
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from espalier.envs.rewards.constrained import ConstrainedReward
 from espalier.errors import EspalierError
 from espalier.evaluation.demand import Demand
 from espalier.evaluation.evaluator import LocalEvaluator
+from espalier.evaluation.store import Store
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from sb3_contrib import MaskablePPO
@@ -55,21 +56,19 @@ class _Recorder(Callback):
         self.trainings.append(dict(metrics))
 
 
-@pytest.fixture(scope="module")
-def tiny(small: Small) -> Problem:
+def _restricted(small: Small, store: Path, sites: list[str]) -> Problem:
     """A space small enough to know completely."""
     model = small.task.model
     techniques = {t.name: t for t in (ChannelPruning(kept=(0.5,)), Int8(), WeightSharing(bits=(2,)))}
-    patterns = ["features.7", "features.10", "classifier.0", "classifier.2"]
-    surveyed = survey(model, small.task.example_input, techniques, patterns)
-    bank = build_bank(model, surveyed.space, small.task.calibrate.inputs(), "tiny")
-    evaluator = LocalEvaluator(small.task, surveyed, bank, small.device)
+    surveyed = survey(model, small.task.example_input, techniques, sites)
+    bank = build_bank(model, surveyed.space, small.task.calibrate.inputs(), "restricted")
+    evaluator = LocalEvaluator(small.task, surveyed, bank, small.device, Store(store))
     return Problem(bank, evaluator, ConstrainedReward(), Demand(max_accuracy_drop_points=5.0), small.device)
 
 
 @pytest.mark.parametrize("name", [name for name in _AGENTS if name not in ("exhaustive", *_WITH_FILES)])
 def test_every_agent_counts_alike_and_replays(small: Small, name: str) -> None:
-    budget = 26
+    budget = 16
     plans = []
     for _ in range(2):
         problem = small.problem()
@@ -82,7 +81,9 @@ def test_every_agent_counts_alike_and_replays(small: Small, name: str) -> None:
     assert len(plans[0]) == budget or name == "lagrangian"
 
 
-def test_exhaustive_search_knows_everything_and_others_find_its_best(tiny: Problem) -> None:
+def test_exhaustive_search_knows_everything_and_others_find_its_best(small: Small, tmp_path: Path) -> None:
+    sites = ["features.7", "features.10", "classifier.0", "classifier.2"]
+    tiny = _restricted(small, tmp_path / "store.sqlite", sites)
     everything = ExhaustiveSearch().search(tiny, 10_000)
     space = tiny.space
     rng = np.random.default_rng(0)
@@ -93,7 +94,8 @@ def test_exhaustive_search_knows_everything_and_others_find_its_best(tiny: Probl
         assert found >= best - 0.02, name
 
 
-def test_a_space_smaller_than_the_budget_ends_every_search(tiny: Problem) -> None:
+def test_a_space_smaller_than_the_budget_ends_every_search(small: Small, tmp_path: Path) -> None:
+    tiny = _restricted(small, tmp_path / "store.sqlite", ["features.10", "classifier.0"])
     everything = len(ExhaustiveSearch().search(tiny, 10_000))
     for name in ("random", "maskable_ppo"):
         assert len(_agent(name).search(tiny, everything + 50)) <= everything

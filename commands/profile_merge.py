@@ -1,0 +1,36 @@
+"""`espalier profile merge`: two tables as one."""
+
+from collections.abc import Sequence
+
+from ..errors import EspalierError
+from ..hw_models.tables.comparison import merge_tables
+from ..hw_models.tables.table import LookupTable
+from ..progress import results
+from .profile_subcommands import output_path, parsed, yes_or_no
+
+__all__ = ["USAGE", "run"]
+
+USAGE = """Write two lookup tables as one.
+
+usage: espalier profile merge FIRST SECOND output=FILE [force=true]
+
+  output=FILE     JSON, or Parquet where the name ends in .parquet
+  force=true      also where device, engine, processor or the handling of integers differ; both names are kept
+
+What both tables have is pooled: means are weighted with their samples, and how far they lie apart counts as
+uncertainty. Tables in different units are never merged.
+"""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Merge the tables on the command line."""
+    words = parsed("merge", arguments, 2, ("output", "force"))
+    output = output_path("merge", words)
+    first, second = map(LookupTable.load, words.files)
+    merged = merge_tables(first, second, yes_or_no("force", words.options.get("force", "false")))
+    if output.exists() and output.resolve() not in [file.resolve() for file in words.files]:
+        raise EspalierError(f"{output} exists already: remove it, or give another output=FILE")
+    merged.save(output)
+    count = len(merged.entries) + len(merged.blocks)
+    pooled = len(first.entries) + len(first.blocks) + len(second.entries) + len(second.blocks) - count
+    results().print(f"{count} operators and blocks, {pooled} of them pooled: {output}", soft_wrap=True)
