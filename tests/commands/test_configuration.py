@@ -101,7 +101,7 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("search", "demand.weights.accuracy=x"), r"demand\.weights\.accuracy: expected a number, got 'x'"),
     (("search", "device=table"), r"device\.table has no value: give device\.table=FILE"),
     (("search", "device=table", "device.table=/nowhere.json"), "cannot read a latency table from /nowhere.json"),
-    (("search", "device.runtime=tflite"), "unknown runtime 'tflite'; known: onnxruntime, torch"),
+    (("search", "device.runtime=tflite"), "unknown runtime 'tflite'; known: onnxruntime, openvino, torch"),
     (("search", "task=mnist_lenet5", "data.root=/nowhere"), r"data folder /nowhere does not exist; point at"),
     (("search", "task=mnist_lenet5", "data.root=/"), r"train-images-idx3-ubyte is missing in /; point at .*data\.root"),
     (("search", "tracker.mode=abc"), r"tracker\.mode"),
