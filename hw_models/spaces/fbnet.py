@@ -42,7 +42,7 @@ class FbnetSpace:
         size, channels = _end()
         return Architecture(
             label,
-            {f"block{index:02d}": block for index, block in enumerate(blocks)},
+            {f"block {index}": block for index, block in enumerate(blocks)},
             (
                 convolution(_IMAGE_SIZE, 3, _STEM_CHANNELS, 3, activation="relu"),
                 *inner,

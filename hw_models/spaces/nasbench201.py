@@ -4,6 +4,7 @@ A cell of four nodes and six edges with five candidates each, stacked five times
 """
 
 import re
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ...errors import FormatError
@@ -19,20 +20,30 @@ EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
 #: Image size and channels of each stage.
 _STAGES = ((32, 16), (16, 32), (8, 64))
-_CELLS, _CLASSES, _OUTPUT_NODE = 5, 10, 3
+_CELLS, _CLASSES = 5, 10
 _PATTERN = re.compile(
     r"\+".join(r"\|" + r"\|".join(rf"(\w+)~{start}" for start in range(count)) + r"\|" for count in (1, 2, 3))
 )
 
 
+@dataclass(frozen=True)
 class Nasbench201Space:
     """Networks written as `|a~0|+|b~0|c~1|+|d~0|e~1|f~2|`.
 
-    The operators are what an engine executes that drops dead code: edges that nothing arrives at or whose result
-    nobody reads take no time.
+    Decisions are the six edges as they are written ("edge 0-1") and as an engine executes them that removes dead code
+    ("live 0-1").
+
+    What such engines remove was read off the measurements of `pixel3` and `raspi4`: all of a network in which no path
+    leads from a cell's input to its output, and a node that sums two edges and is read by none, with all that leads
+    only there. A lone dead edge is executed, and so are edges that nothing arrives at. Engines that execute one
+    operator after the other remove nothing.
+
+    Attributes:
+        removes_dead_code: Whether `Architecture.ops` leaves out what such an engine removes.
     """
 
-    name = "nasbench201"
+    removes_dead_code: bool = False
+    name: str = field(default="nasbench201", init=False)
 
     def parse(self, label: str) -> Architecture:
         """The network that a string stands for.
@@ -46,9 +57,35 @@ class Nasbench201Space:
                 "a NAS-Bench-201 architecture looks like |a~0|+|b~0|c~1|+|d~0|e~1|f~2| with each letter one of "
                 f"{', '.join(OPERATIONS)}; got {label[:120]!r}"
             )
-        cell = match.groups()
-        decisions = {f"{start}-{end}": operation for (start, end), operation in zip(EDGES, cell, strict=True)}
-        return Architecture(label, decisions, _network(cell))
+        written = match.groups()
+        live = _live(written)
+        decisions: dict[str, str | float] = {
+            f"{view} {start}-{end}": operation
+            for view, cell in (("edge", written), ("live", live))
+            for (start, end), operation in zip(EDGES, cell, strict=True)
+        }
+        if not self.removes_dead_code:
+            return Architecture(label, decisions, _network(written))
+        return Architecture(label, decisions, _network(live) if _is_connected(written) else ())
+
+
+def _is_connected(cell: tuple[str, ...]) -> bool:
+    """Whether a path leads from a cell's input to its output."""
+    reached = {0}
+    for (start, end), operation in zip(EDGES, cell, strict=True):  # sorted by end: a node is known before it is left
+        if operation != "none" and start in reached:
+            reached.add(end)
+    return EDGES[-1][1] in reached
+
+
+def _live(cell: tuple[str, ...]) -> tuple[str, ...]:
+    """The edges that are left when dead code is removed."""
+    if not _is_connected(cell):
+        return ("none",) * len(cell)
+    into_first, into_second, between, _, first_out, second_out = (operation != "none" for operation in cell)
+    if second_out or not (into_second and between):
+        return cell
+    return (cell[0] if into_first and first_out else "none", "none", "none", *cell[3:])
 
 
 def _network(cell: tuple[str, ...]) -> tuple[OpSpec, ...]:
@@ -61,7 +98,7 @@ def _network(cell: tuple[str, ...]) -> tuple[OpSpec, ...]:
     last = (channels, size, size)
     return (
         *ops,
-        OpSpec("batch_norm", last, last),
+        OpSpec("batch_norm", last, last, bias=True),
         OpSpec("activation", last, last, activation="relu"),
         OpSpec("global_avg_pool2d", last, (channels, 1, 1)),
         OpSpec("linear", (channels,), (_CLASSES,), bias=True),
@@ -83,25 +120,12 @@ def _reduction(size: int, channels: int) -> tuple[OpSpec, ...]:
     )
 
 
-def _live_edges(cell: tuple[str, ...]) -> list[int]:
-    """Indices of the edges on a path from the cell's input to its output."""
-    present = [index for index, operation in enumerate(cell) if operation != "none"]
-    reached, needed = {0}, {_OUTPUT_NODE}
-    for index in present:  # EDGES is sorted by end, so that a node is known before edges leave it
-        if EDGES[index][0] in reached:
-            reached.add(EDGES[index][1])
-    for index in reversed(present):
-        if EDGES[index][1] in needed:
-            needed.add(EDGES[index][0])
-    return [index for index in present if EDGES[index][0] in reached and EDGES[index][1] in needed]
-
-
 @lru_cache(maxsize=4096)
 def _cell(cell: tuple[str, ...], size: int, channels: int) -> tuple[OpSpec, ...]:
-    live = _live_edges(cell)
+    present = [index for index, operation in enumerate(cell) if operation != "none"]
     shape = (channels, size, size)
-    ops = [op for index in live for op in _operation(cell[index], size, channels)]
-    arriving = [EDGES[index][1] for index in live]
+    ops = [op for index in present for op in _operation(cell[index], size, channels)]
+    arriving = [EDGES[index][1] for index in present]
     additions = sum(arriving.count(node) - 1 for node in set(arriving))
     return (*ops, *[OpSpec("add", shape, shape, n_inputs=2)] * additions)
 
