@@ -15,6 +15,8 @@ __all__ = ["QUANTITIES", "WorkTable", "operator_work", "work_kind", "work_table"
 #: written, 10^6 bytes of weights.
 QUANTITIES = ("count", "mmacs", "activation_mb", "weight_mb")
 
+_ELEMENTWISE = ("activation", "batch_norm", "elementwise")
+
 #: Kind of work -> sums of `QUANTITIES`, shape (4,).
 WorkTable = dict[str, NDArray[np.float64]]
 
@@ -24,8 +26,11 @@ def work_kind(op: OpSpec) -> str:
     """The class of operators that share an efficiency.
 
     Convolutions differ by what an engine has separate code for: "depthwise_3x3", "grouped_1x1", "conv2d_1x1",
-    "conv2d_3x3"; kernels without a class of their own count by their larger side. Other operators are their kind.
+    "conv2d_3x3"; kernels that are not square count by their larger side. What passes over a tensor once is
+    "elementwise"; other operators are their kind.
     """
+    if op.kind in _ELEMENTWISE:
+        return "elementwise"
     if op.kind not in ("conv2d", "conv_transpose2d"):
         return op.kind
     side = max(op.kernel)
