@@ -1,6 +1,6 @@
 """A predictor that is fitted to whole networks: ridge regression, and boosted trees where they help."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold
 from ...errors import EspalierError
 from ..cost import Estimate
 from ..spaces.architecture import Architecture
-from .features import FeatureMap
+from .features import FeatureMap, feature_rows
 from .intervals import HeldOutErrors
 from .trees import BoostedTrees, fit_trees
 
@@ -79,7 +79,11 @@ class CalibratedPredictor:
 
     def predict_ms(self, networks: Sequence[Architecture]) -> Floats:
         """Milliseconds of each network, shape (networks,)."""
-        matrix = self.features.matrix(networks)
+        return self.predict_rows_ms(feature_rows(networks))
+
+    def predict_rows_ms(self, rows: Sequence[Mapping[str, float]]) -> Floats:
+        """The same from `feature_rows`, so that several predictors can share them."""
+        matrix = self.features.matrix_of_rows(rows)
         total = matrix @ self.weights + self.intercept_ms
         if self.trees is not None:
             total = total + self.trees.predict(matrix)

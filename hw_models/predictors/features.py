@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..spaces.architecture import Architecture
 from .work import QUANTITIES, work_table
 
-__all__ = ["FeatureMap"]
+__all__ = ["LARGEST_COLUMNS", "FeatureMap", "feature_rows"]
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class FeatureMap:
     @classmethod
     def learn(cls, examples: Sequence[Architecture]) -> "FeatureMap":
         """Take the columns in which the examples differ."""
-        rows = [_row(example) for example in examples]
+        rows = feature_rows(examples)
         names = tuple(sorted({name for row in rows for name in row}))
         matrix = _matrix(rows, names)
         differs = matrix.std(axis=0) > 1e-9 * np.maximum(1.0, np.abs(matrix).max(axis=0, initial=0.0))
@@ -52,11 +52,20 @@ class FeatureMap:
 
     def matrix(self, networks: Sequence[Architecture]) -> Floats:
         """Standardised columns of networks, shape (networks, columns)."""
-        return (_matrix([_row(network) for network in networks], self.columns) - self.mean) / self.scale
+        return self.matrix_of_rows(feature_rows(networks))
+
+    def matrix_of_rows(self, rows: Sequence[Mapping[str, float]]) -> Floats:
+        """The same from `feature_rows`, so that several maps can share them."""
+        return (_matrix(rows, self.columns) - self.mean) / self.scale
 
     def starting_with(self, *prefixes: str) -> NDArray[np.int64]:
         """Indices of the columns whose names begin with one of `prefixes`."""
         return np.array([index for index, name in enumerate(self.columns) if name.startswith(prefixes)], dtype=np.int64)
+
+
+def feature_rows(networks: Sequence[Architecture]) -> list[dict[str, float]]:
+    """Everything that can be a column, by name, of each network."""
+    return [_row(network) for network in networks]
 
 
 def _matrix(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> Floats:

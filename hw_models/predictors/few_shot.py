@@ -18,7 +18,7 @@ from ...errors import EspalierError
 from ..cost import Estimate
 from ..spaces.architecture import Architecture
 from .calibrated import CalibratedPredictor
-from .features import FeatureMap
+from .features import FeatureMap, feature_rows
 
 __all__ = ["DevicePool", "FewShotPredictor"]
 
@@ -74,26 +74,29 @@ class DevicePool:
 
     def blocks(self, networks: Sequence[Architecture]) -> tuple[Floats, Floats, Floats]:
         """Columns of other devices, of counts and of work, each block with a mean square length of 1."""
-        predicted = np.stack([one.predict_ms(networks) for one in self.predictors], axis=1)
-        matrix = self.features.matrix(networks)
+        rows = feature_rows(networks)
+        predicted = np.stack([one.predict_rows_ms(rows) for one in self.predictors], axis=1)
+        matrix = self.features.matrix_of_rows(rows)
         counts = matrix[:, self.features.starting_with("n|", "number|", "square|", "product|")]
         work = matrix[:, self.features.starting_with("work|")]
         devices = (predicted - self.mean_ms) / self.scale_ms
         return _unit(devices), _unit(counts), _unit(work)
 
-    def choose(self, count: int = 10) -> list[int]:
+    def choose(self, count: int = 10, among: Sequence[int] | None = None) -> list[int]:
         """Indices of the candidates that tell most: each is the one that those before it leave least sure.
 
         Args:
             count: How many networks will be measured.
+            among: Indices of the candidates that can be measured; None for all.
         """
+        open_to = list(range(len(self.candidates))) if among is None else list(among)
         *weights, noise = _BEFOREHAND
-        columns = _weighted(self.blocks(self.candidates), *weights)
+        columns = _weighted(self.blocks([self.candidates[index] for index in open_to]), *weights)
         kernel = columns @ columns.T
         chosen: list[int] = []
-        for _ in range(min(count, len(self.candidates))):
+        for _ in range(min(count, len(open_to))):
             best = int(np.diag(kernel).argmax())
-            chosen.append(best)
+            chosen.append(open_to[best])
             told = kernel[:, best] / math.sqrt(kernel[best, best] + noise)
             kernel = kernel - np.outer(told, told)
         return chosen

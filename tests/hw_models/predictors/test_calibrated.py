@@ -1,6 +1,7 @@
 """Fits to latencies whose formula is known, and intervals against counted coverage."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from espalier.hw_models.predictors.intervals import HeldOutErrors
 from espalier.hw_models.predictors.trees import BoostedTrees, fit_trees
 from espalier.hw_models.predictors.work import operator_work, work_kind, work_table
 from espalier.hw_models.spaces.architecture import Architecture, convolution
+from espalier.hw_models.spaces.fbnet import FbnetSpace
 from espalier.hw_models.spaces.hat import HAT_NUMBERS
+from espalier.hw_models.spaces.latency_csv import read_latency_csv
 from sklearn.ensemble import GradientBoostingRegressor
 
 from tests.hw_models.predictors.synthetic import additive_ms, interacting_ms, network, networks
@@ -165,3 +168,13 @@ def test_margins_are_order_statistics() -> None:
     assert errors.margin(0.9) == math.inf  # five errors cannot tell
     assert errors.mean_error == pytest.approx(0.2)
     assert len(HeldOutErrors.of(np.linspace(1, 2, 5000), np.ones(5000)).relative) == 400
+
+
+def test_a_device_of_the_fbnet_file_is_known_to_a_hundredth(data_root: Path) -> None:
+    """Sums of a table: least squares finds them exactly (the README beside the data), and so does the predictor."""
+    space = read_latency_csv(data_root / "fbnet_latency_ms.csv.gz", FbnetSpace())
+    order = np.random.default_rng(0).permutation(5000)
+    fit, new = ([space.architectures[index] for index in part] for part in (order[:600], order[600:1200]))
+    latency = space.latency_ms["pixel3"]
+    predictor = CalibratedPredictor.fit("pixel3", fit, latency[order[:600]])
+    assert predictor.predict_ms(new) == pytest.approx(latency[order[600:1200]], rel=0.01)

@@ -59,6 +59,7 @@ def test_chosen_networks_tell_more_than_alike_ones(pool: DevicePool) -> None:
     predicted = np.stack([one.predict_ms(pool.candidates) for one in pool.predictors], axis=1)
     assert np.linalg.det(np.cov(predicted[chosen].T)) > np.linalg.det(np.cov(predicted[:8].T))
     assert len(pool.choose(1000)) == len(_CANDIDATES)
+    assert set(pool.choose(3, among=[4, 8, 15, 16, 23])) < {4, 8, 15, 16, 23}
 
 
 def test_an_estimate_is_less_sure_far_from_what_was_measured(pool: DevicePool) -> None:
