@@ -146,8 +146,9 @@ def _show_means(rows: dict[str, dict[str, Any]]) -> None:
     rest = [device for device in rows if device not in TABLE_LIKE]
     worse = [d for d in rest if rows[d]["calibrated"]["mean_error"] > rows[d]["one_hot"]["mean_error"]]
     print(
-        f"\nmean Spearman {ranks['calibrated']:.3f} (one-hot {ranks['one_hot']:.3f}); held {held:.3f} of {_COVERAGE}; worst "
-        f"mean error of {', '.join(TABLE_LIKE)} {100 * worst:.2f} %; worse than one-hot: {', '.join(worse) or 'none'}"
+        f"\nmean Spearman {ranks['calibrated']:.3f} (one-hot {ranks['one_hot']:.3f}); held {held:.3f} of {_COVERAGE}; "
+        f"worst mean error of {', '.join(TABLE_LIKE)} {100 * worst:.2f} %; "
+        f"worse than one-hot: {', '.join(worse) or 'none'}"
     )
 
 
@@ -186,15 +187,13 @@ def few_shot(options: Options) -> dict[str, Any]:
         }
         report[name] = {}
         print(f"\n**{name}, {_MEASURED} measured networks, {options.seeds} seeds**\n")
-        print(
-            "| unseen device | Spearman (least) | mean error | held | best other | 900 networks |\n|---|---|---|---|---|---|"
-        )
+        print("| unseen device | Spearman (least) | mean error | held | best other | 900 networks |")
+        print("|---|---|---|---|---|---|")
         for device, own in predictors.items():
             pool = DevicePool.of([one for one in predictors.values() if one is not own], known)
             latency = space.latency_ms[device]
-            runs = [
-                _few_shot_run(pool, device, latency[fit], new, latency[judged], seed) for seed in range(options.seeds)
-            ]
+            measured = latency[fit], latency[judged]
+            runs = [_few_shot_run(pool, device, new, *measured, seed) for seed in range(options.seeds)]
             row = {key: [run[key] for run in runs] for key in runs[0]}
             row["all"] = scores(own.predict_ms(new), latency[judged])
             report[name][device] = row

@@ -174,7 +174,7 @@ def test_a_device_of_the_fbnet_file_is_known_to_a_hundredth(data_root: Path) -> 
     """Sums of a table: least squares finds them exactly (the README beside the data), and so does the predictor."""
     space = read_latency_csv(data_root / "fbnet_latency_ms.csv.gz", FbnetSpace())
     order = np.random.default_rng(0).permutation(5000)
-    fit, new = ([space.architectures[index] for index in part] for part in (order[:600], order[600:1200]))
+    fit, new = ([space.architectures[index] for index in part] for part in (order[:350], order[350:700]))
     latency = space.latency_ms["pixel3"]
-    predictor = CalibratedPredictor.fit("pixel3", fit, latency[order[:600]])
-    assert predictor.predict_ms(new) == pytest.approx(latency[order[600:1200]], rel=0.01)
+    predictor = CalibratedPredictor.fit("pixel3", fit, latency[order[:350]])
+    assert predictor.predict_ms(new) == pytest.approx(latency[order[350:700]], rel=0.01)
