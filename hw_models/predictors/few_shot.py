@@ -2,8 +2,9 @@
 
 A Gaussian process (Rasmussen and Williams 2006) whose kernel is linear in what other devices' predictors say of a
 network, in how often each word stands in it, and in the work of its operators. Which of these count how much, and how
-noisy the device is, is what makes the measurements most likely. Devices like those of the pool need their columns only;
-one that is not (an accelerator to which pooling costs as much as a convolution) is described by counts.
+noisy the device is, is not known, nor whether one of the measurements is wrong: every combination of a grid counts by
+how likely it makes the measurements. Devices like those of the pool need their columns only; one that is not (an
+accelerator to which pooling costs as much as a convolution) is described by counts.
 """
 
 import itertools
@@ -28,6 +29,10 @@ _FEWEST = 3
 #: Weight of counted words and numbers, weight of work, and variance of the noise; other devices weigh 1.
 _COUNT_WEIGHTS, _WORK_WEIGHTS = (0.0, 0.1, 1.0), (0.0, 0.1, 0.3)
 _NOISES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+#: How often a measurement is wrong (another program ran), and the variance that this adds to its noise.
+_WRONG_SHARE, _WRONG_NOISE = 0.05, 10.0
+#: Combinations that are less likely than this share of the likeliest are left out.
+_NEGLIGIBLE = 0.01
 #: With which networks are chosen before anything is measured.
 _BEFOREHAND = (0.1, 0.2, 0.03)
 #: Variance of a latency's mean, in units of the measured variance.
@@ -124,13 +129,8 @@ class DevicePool:
             raise EspalierError("knowing a device takes latencies above 0 ms")
         scale = float(latency.std()) or float(latency.mean())
         level = float(latency.mean())
-        blocks = self.blocks(networks)
-        fits = (
-            _Fit.of(_weighted(blocks, counts, work), (latency - level) / scale, (counts, work), noise)
-            for counts, work, noise in itertools.product(_COUNT_WEIGHTS, _WORK_WEIGHTS, _NOISES)
-        )
-        best = max(fits, key=lambda fit: fit.evidence)
-        return FewShotPredictor(device, self, best, level, scale, 0.5 * float(latency.min()))
+        fits, shares = _likely_fits(self.blocks(networks), (latency - level) / scale)
+        return FewShotPredictor(device, self, fits, shares, level, scale, 0.5 * float(latency.min()))
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class _Fit:
         inverse: Inverse of the kernel matrix with the noise, shape (points, points).
         answer: The inverse times the targets, shape (points,).
         variance: What the kernel is multiplied with: the value that makes the targets most likely.
-        evidence: Logarithm of how likely the targets are, up to a constant.
+        evidence: Logarithm of how likely the targets are and how likely a wrong measurement is, up to a constant.
     """
 
     columns: Floats
@@ -156,12 +156,18 @@ class _Fit:
     evidence: float
 
     @classmethod
-    def of(cls, columns: Floats, target: Floats, weights: tuple[float, float], noise: float) -> "_Fit":
-        kernel = columns @ columns.T + _LEVEL_VARIANCE + noise * np.eye(len(target))
+    def of(
+        cls, columns: Floats, target: Floats, weights: tuple[float, float], noise: float, wrong: int | None
+    ) -> "_Fit":
+        noises = np.full(len(target), noise)
+        if wrong is not None:
+            noises[wrong] += _WRONG_NOISE
+        kernel = columns @ columns.T + _LEVEL_VARIANCE + np.diag(noises)
         inverse: Floats = np.linalg.inv(kernel).astype(np.float64)
         answer = inverse @ target
         variance = max(float(target @ answer) / len(target), 1e-12)
         evidence = -0.5 * (len(target) * math.log(variance) + float(np.linalg.slogdet(kernel)[1]))
+        evidence += 0.0 if wrong is None else math.log(_WRONG_SHARE)
         return cls(columns, weights, noise, inverse, answer, variance, evidence)
 
     def posterior(self, blocks: tuple[Floats, Floats, Floats]) -> tuple[Floats, Floats]:
@@ -173,6 +179,19 @@ class _Fit:
         return across @ self.answer, np.sqrt(self.variance * np.maximum(left, 0.0))
 
 
+def _likely_fits(blocks: tuple[Floats, Floats, Floats], target: Floats) -> tuple[tuple[_Fit, ...], Floats]:
+    """The fits that the targets leave likely, the likeliest first, and their probabilities."""
+    points: list[int | None] = [None, *range(len(target))]
+    fits = [
+        _Fit.of(_weighted(blocks, counts, work), target, (counts, work), noise, wrong)
+        for counts, work, noise, wrong in itertools.product(_COUNT_WEIGHTS, _WORK_WEIGHTS, _NOISES, points)
+    ]
+    fits.sort(key=lambda fit: -fit.evidence)
+    shares = np.exp(np.array([fit.evidence for fit in fits]) - fits[0].evidence)
+    likely = shares >= _NEGLIGIBLE
+    return tuple(fits[: int(likely.sum())]), shares[likely] / shares[likely].sum()
+
+
 @dataclass(frozen=True)
 class FewShotPredictor:
     """Latency on a device of which a handful of networks were measured.
@@ -180,7 +199,8 @@ class FewShotPredictor:
     Attributes:
         device: The device.
         pool: What is known of others.
-        fit: The Gaussian process.
+        fits: Gaussian processes, the likeliest first.
+        shares: Probability of each, shape (fits,).
         level_ms: Mean of the measurements.
         scale_ms: Standard deviation of the measurements.
         floor_ms: The least latency that is ever predicted: half the least that was measured.
@@ -188,14 +208,19 @@ class FewShotPredictor:
 
     device: str
     pool: DevicePool
-    fit: _Fit
+    fits: tuple[_Fit, ...]
+    shares: Floats
     level_ms: float
     scale_ms: float
     floor_ms: float
 
     def predict_ms(self, networks: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Milliseconds of each network and their standard deviations, each of shape (networks,)."""
-        mean, std = self.fit.posterior(self.pool.blocks(networks))
+        blocks = self.pool.blocks(networks)
+        posteriors = [fit.posterior(blocks) for fit in self.fits]
+        means, stds = (np.stack(parts) for parts in zip(*posteriors, strict=True))
+        mean = self.shares @ means
+        std = np.sqrt(self.shares @ (stds**2 + (means - mean) ** 2))
         value = np.maximum(self.level_ms + self.scale_ms * mean, self.floor_ms)
         # A handful of points can look free of noise. What the predictors of other devices miss, this one misses, too.
         missed = float(np.median([one.errors.relative_std for one in self.pool.predictors]))
@@ -204,7 +229,8 @@ class FewShotPredictor:
     def estimate(self, network: Architecture) -> Estimate:
         """One network's latency in milliseconds with its standard deviation."""
         (value,), (std,) = self.predict_ms([network])
-        source = f"{self.device} from {len(self.fit.columns)} measured networks and {len(self.pool.predictors)} devices"
+        measured = len(self.fits[0].columns)
+        source = f"{self.device} from {measured} measured networks and {len(self.pool.predictors)} devices"
         return Estimate(float(value), float(std), "modelled", source)
 
 
