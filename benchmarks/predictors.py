@@ -1,6 +1,6 @@
 """How far predictors are off on networks and devices that they have not seen.
 
-    python benchmarks/predictors.py [--sections networks,transformers,few_shot] [--data DIR] [--seeds 5] [--json FILE]
+    python benchmarks/predictors.py [--sections networks,transformers,few_shot] [--data DIR] [--seeds 3] [--json FILE]
 
 * networks: FBNet and NAS-Bench-201, twelve devices; everything is fitted to 900 networks and judged on all others.
   *one-hot* is plain least squares with one coefficient per (position, word) and a constant; *efficiencies* are
@@ -216,7 +216,7 @@ def _few_shot_run(
     chosen = pool.choose(_MEASURED, among.tolist())
     ten = [pool.candidates[index] for index in chosen]
     predicted, std = pool.adapt(device, ten, of_candidates[chosen]).predict_ms(new)
-    best = max(pool.predictors, key=lambda one: spearmanr(one.predict_ms(ten), of_candidates[chosen])[0])
+    best = max(pool.predictors, key=lambda one: float(spearmanr(one.predict_ms(ten), of_candidates[chosen])[0]))
     return {
         **scores(predicted, measured),
         "held": float(np.mean(np.abs(predicted - measured) <= 1.645 * std)),
@@ -238,7 +238,7 @@ def main() -> None:
     default = os.environ.get("ESPALIER_DATA") or REPOSITORY.parent / "shared" / "data"
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--sections", default=",".join(SECTIONS))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     options = Options(arguments.data, arguments.seeds)

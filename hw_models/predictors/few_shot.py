@@ -170,9 +170,8 @@ class _Fit:
         evidence += 0.0 if wrong is None else math.log(_WRONG_SHARE)
         return cls(columns, weights, noise, inverse, answer, variance, evidence)
 
-    def posterior(self, blocks: tuple[Floats, Floats, Floats]) -> tuple[Floats, Floats]:
-        """Mean and standard deviation at new points, each of shape (points,)."""
-        columns = _weighted(blocks, *self.weights)
+    def posterior(self, columns: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation at new points, given as weighted columns, each of shape (points,)."""
         across = columns @ self.columns.T + _LEVEL_VARIANCE
         before = (columns**2).sum(axis=1) + _LEVEL_VARIANCE + self.noise
         left = before - ((across @ self.inverse) * across).sum(axis=1)
@@ -182,9 +181,10 @@ class _Fit:
 def _likely_fits(blocks: tuple[Floats, Floats, Floats], target: Floats) -> tuple[tuple[_Fit, ...], Floats]:
     """The fits that the targets leave likely, the likeliest first, and their probabilities."""
     points: list[int | None] = [None, *range(len(target))]
+    columns = {pair: _weighted(blocks, *pair) for pair in itertools.product(_COUNT_WEIGHTS, _WORK_WEIGHTS)}
     fits = [
-        _Fit.of(_weighted(blocks, counts, work), target, (counts, work), noise, wrong)
-        for counts, work, noise, wrong in itertools.product(_COUNT_WEIGHTS, _WORK_WEIGHTS, _NOISES, points)
+        _Fit.of(columns[pair], target, pair, noise, wrong)
+        for pair, noise, wrong in itertools.product(columns, _NOISES, points)
     ]
     fits.sort(key=lambda fit: -fit.evidence)
     shares = np.exp(np.array([fit.evidence for fit in fits]) - fits[0].evidence)
@@ -217,7 +217,8 @@ class FewShotPredictor:
     def predict_ms(self, networks: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Milliseconds of each network and their standard deviations, each of shape (networks,)."""
         blocks = self.pool.blocks(networks)
-        posteriors = [fit.posterior(blocks) for fit in self.fits]
+        columns = {weights: _weighted(blocks, *weights) for weights in {fit.weights for fit in self.fits}}
+        posteriors = [fit.posterior(columns[fit.weights]) for fit in self.fits]
         means, stds = (np.stack(parts) for parts in zip(*posteriors, strict=True))
         mean = self.shares @ means
         std = np.sqrt(self.shares @ (stds**2 + (means - mean) ** 2))
