@@ -147,7 +147,7 @@ def _show_means(rows: dict[str, dict[str, Any]]) -> None:
     worse = [d for d in rest if rows[d]["calibrated"]["mean_error"] > rows[d]["one_hot"]["mean_error"]]
     print(
         f"\nmean Spearman {ranks['calibrated']:.3f} (one-hot {ranks['one_hot']:.3f}); held {held:.3f} of {_COVERAGE}; "
-        f"worst mean error of {', '.join(TABLE_LIKE)} {100 * worst:.2f} %; "
+        f"worst mean error of {', '.join(TABLE_LIKE)} (sums of a table in the FBNet file) {100 * worst:.2f} %; "
         f"worse than one-hot: {', '.join(worse) or 'none'}"
     )
 
