@@ -39,7 +39,9 @@ def test_json_round_trip_and_refusal_of_nan(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, 2.5, None]}
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000], ids=["cut", "binary", "deep"])
+@pytest.mark.parametrize(
+    "content", [b"{", b"\xff\xfe", b"[" * 100_000, b"9" * 5000], ids=["cut", "binary", "deep", "long"]
+)
 def test_what_is_no_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(FormatError, match=r"a\.json is not a plan: not valid JSON"):

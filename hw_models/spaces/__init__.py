@@ -1,0 +1,1 @@
+"""Architecture spaces whose networks others have measured: strings into operators, and readers of the measurements."""

@@ -1,0 +1,93 @@
+"""Coefficients per kind of operator, against latencies that were made from known ones."""
+
+import numpy as np
+import pytest
+from espalier.errors import EspalierError
+from espalier.graph.opspec import OpSpec
+from espalier.hw_models.predictors.efficiency import Efficiency, fit_efficiency
+from espalier.hw_models.predictors.measurement import Measurement
+from espalier.hw_models.spaces.architecture import convolution
+
+_TRUE = Efficiency(
+    0.5,
+    {
+        "conv2d_1x1": {"count": 0.02, "mmacs": 0.4},
+        "conv2d_3x3": {"mmacs": 0.1, "activation_mb": 0.3},
+        "depthwise_3x3": {"mmacs": 2.0},
+    },
+    {},
+)
+
+
+def _operators(rng: np.random.Generator) -> tuple[OpSpec, ...]:
+    ops = []
+    for _ in range(rng.integers(2, 9)):
+        size, inputs, outputs = (int(rng.choice(some)) for some in ((8, 16, 32), (8, 16, 24, 32), (8, 16, 24, 32)))
+        kind = rng.integers(3)
+        if kind == 0:
+            ops.append(convolution(size, inputs, outputs, 1))
+        elif kind == 1:
+            ops.append(convolution(size, inputs, outputs, 3))
+        else:
+            ops.append(convolution(size, inputs, inputs, 3, groups=inputs))
+    return tuple(ops)
+
+
+def _measurements(count: int, seed: int, noise: float = 0.0) -> list[Measurement]:
+    rng = np.random.default_rng(seed)
+    drawn = [_operators(rng) for _ in range(count)]
+    return [Measurement(ops, _TRUE.latency_ms(ops) * rng.normal(1, noise)) for ops in drawn]
+
+
+def test_what_operators_take_is_found_again() -> None:
+    fitted, errors = fit_efficiency(_measurements(300, 0))
+    unseen = _measurements(100, 1)
+    predicted = [fitted.latency_ms(one.ops) for one in unseen]
+    assert predicted == pytest.approx([one.latency_ms for one in unseen], rel=0.02)
+    assert errors.mean_error < 0.01
+    for op in (convolution(16, 24, 24, 3, groups=24), convolution(16, 24, 24, 1), convolution(16, 24, 24, 3)):
+        assert fitted.latency_ms([op]) == pytest.approx(_TRUE.latency_ms([op]), rel=0.05)
+
+
+def test_the_error_of_noisy_measurements_is_known_and_outliers_do_not_turn_the_fit() -> None:
+    noisy = _measurements(400, 0, noise=0.05)
+    wrong = [Measurement(one.ops, 8 * one.latency_ms) for one in noisy[:12]]
+    fitted, errors = fit_efficiency([*wrong, *noisy[12:]])
+    assert errors.relative_std == pytest.approx(0.05, rel=0.35)
+    unseen = _measurements(100, 1)
+    error = [fitted.latency_ms(one.ops) / one.latency_ms - 1 for one in unseen]
+    assert np.mean(np.abs(error)) < 0.03
+
+
+def test_a_constant_gets_no_coefficient_of_its_own() -> None:
+    """Every network ends in the same linear layer, so that nothing tells what such layers take."""
+    head = OpSpec("linear", (32,), (10,), bias=True)
+    fitted, _ = fit_efficiency([Measurement((*m.ops, head), m.latency_ms) for m in _measurements(100, 0)])
+    assert "linear" not in fitted.kinds
+    assert fitted.coefficients("linear") == fitted.other
+    assert all(value >= 0 for kind in fitted.kinds.values() for value in kind.values())
+
+
+def test_single_operators_and_networks_are_fitted_together() -> None:
+    single = [Measurement((op,), _TRUE.latency_ms((op,))) for m in _measurements(30, 2) for op in m.ops]
+    fitted, _ = fit_efficiency([*single, *_measurements(50, 0)])
+    op = convolution(16, 16, 16, 3)
+    assert fitted.latency_ms([op]) == pytest.approx(_TRUE.latency_ms([op]), rel=0.05)
+
+
+def test_kinds_that_were_not_measured_take_after_the_nearest_kernel_of_their_family() -> None:
+    some = Efficiency(
+        0, {"conv2d_3x3": {"count": 3}, "conv2d_7x7": {"count": 7}, "depthwise_3x3": {"count": 1}}, {"count": 9}
+    )
+    nearest = {"conv2d_5x5": 3, "conv2d_6x6": 7, "conv2d_11x11": 7, "depthwise_5x5": 1, "grouped_3x3": 9, "gru": 9}
+    assert {kind: some.coefficients(kind)["count"] for kind in nearest} == nearest
+    assert some.coefficients("max_pool2d") == {"count": 9}
+
+
+def test_what_cannot_be_fitted_is_refused() -> None:
+    few = [*_measurements(19, 0), Measurement((), 1.0)]
+    with pytest.raises(EspalierError, match="needs at least 20 measurements of operators, got 19"):
+        fit_efficiency(few)
+    some = _measurements(30, 0)
+    with pytest.raises(EspalierError, match="needs latencies above 0 ms"):
+        fit_efficiency([*some, Measurement(some[0].ops, -1.0)])
