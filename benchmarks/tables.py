@@ -2,8 +2,8 @@
 
     python benchmarks/tables.py FILE.json [FILE.json ...] [--plots FOLDER [--drawn dyna,tpe,...]]
 
-Reports of the same cases are joined: the later file's row of an agent replaces the earlier one's. Hypervolumes of real
-tasks stay relative to the plans of their own report.
+Reports of the same cases are joined: the later file's row of an agent replaces the earlier one's. A row of fewer
+evaluations ends early. Hypervolumes of real tasks stay relative to the plans of their own report.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def joined(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for case in report["cases"]:
             known = cases.setdefault((case["task"], case["demand"]), {**case, "rows": {}})
             known["rows"] |= {row["agent"]: row for row in case["rows"]}
-            known["checkpoints"] = report["checkpoints"]
+            known["checkpoints"] = max(known.get("checkpoints", []), report["checkpoints"], key=len)
     return list(cases.values())
 
 
@@ -35,13 +35,14 @@ def markdown(case: dict[str, Any]) -> str:
         "",
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",
-        *(f"| {' | '.join(_cells(row, is_known))} |" for row in rows),
+        *(f"| {' | '.join(_cells(row, is_known, len(checkpoints)))} |" for row in rows),
     ]
     return "\n".join(lines)
 
 
-def _cells(row: dict[str, Any], is_known: bool) -> list[str]:
+def _cells(row: dict[str, Any], is_known: bool, count: int) -> list[str]:
     curve = [f"{median:.3f} [{low:.3f}, {high:.3f}]" for median, low, high in row["regret" if is_known else "reward"]]
+    curve += ["-"] * (count - len(curve))
     shares = ["/".join(f"{share:.1f}" for share in row["at_99_percent"])] if is_known else []
     volumes = "/".join(f"{volume[0]:.3f}" for volume in row["hypervolume"])
     return [row["agent"], *curve, *shares, volumes, f"{row['own_ms']:.0f}"]
