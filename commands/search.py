@@ -143,7 +143,7 @@ def run_search(config: DictConfig, folder: Path, names: Mapping[str, str]) -> di
             finish,
             seed=values["seed"],
         )
-        finished = finisher.finish(archive.best(finish.candidates), problem.baseline, folder)
+        finished = finisher.finish(archive.best(len(archive)), problem.baseline, folder)
         summary = _summary(prepared, finished, values, names)
         summary |= {"evaluations": len(archive), "search_seconds": search_seconds}
         summary["total_seconds"] = time.perf_counter() - started

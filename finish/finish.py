@@ -1,7 +1,8 @@
 """The end of a search: refit, fine-tune, write, verify, measure, and only then look at the test split."""
 
 import copy
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,20 @@ from ..progress import console, step
 from ..tasks.accuracy import accuracy
 from ..tasks.distillation import DistillationReport, distil
 from ..tasks.task import Task
-from .measurement import LiveLatency, measure_latency
+from .measurement import LiveLatency, latency_ratio, measure_latency
 from .output_grids import with_output_grids
 from .recipe import FinishRecipe
 from .refitting import Candidate, refitted_candidates
 from .split_gap import accuracy_estimate
 from .verification import onnx_error, verify_file
+from .winner import choose_winner
 
 __all__ = ["Finished", "Finisher"]
 
 _VERIFIED_IMAGES = 32
+
+#: Groups of candidates that are looked at for one that is not slower.
+_MOST_GROUPS = 4
 
 
 @dataclass(frozen=True)
@@ -141,17 +146,19 @@ class Finisher:
         """Refit, fine-tune, write `plan.json`, `model.safetensors` and `model.onnx`, verify and measure.
 
         Args:
-            evaluations: The best of the search, the best first.
+            evaluations: Those of the search, the best first.
             baseline: Metrics of the original as the search saw them.
             folder: Where to write.
         """
-        task, recipe = self._task, self._recipe
-        chosen = evaluations[: recipe.candidates]
-        candidates = refitted_candidates(task, self._survey, self._bank, chosen, recipe.refit_images)
-        winner = max(candidates, key=lambda candidate: self._rank(candidate, baseline))
+        task = self._task
+        original = fold_batch_norms(task.model, self._survey.batch_norm_pairs)
+        winner = choose_winner(
+            self._groups(evaluations),
+            lambda candidate: self._rank(candidate, baseline),
+            lambda candidate: self._latency_ratio(candidate, original),
+        )
         network, report = self._fine_tuned(winner)
         network = self._with_grids(network)
-        original = fold_batch_norms(task.model, self._survey.batch_norm_pairs)
         storage_bytes = self._write(network, winner.evaluation.plan, folder)
         error = self._export(network, folder / "model.onnx")
         latency = self._measure(original, network, folder / "model.onnx" if error is not None else None)
@@ -173,6 +180,21 @@ class Finisher:
             distillation=report,
             onnx_max_abs_error=error,
         )
+
+    def _groups(self, evaluations: Sequence[Evaluation]) -> Iterator[list[Candidate]]:
+        """The best plans, refitted, a few at a time."""
+        size = self._recipe.candidates
+        for start in range(0, min(len(evaluations), _MOST_GROUPS * size), size):
+            chosen = evaluations[start : start + size]
+            yield refitted_candidates(self._task, self._survey, self._bank, chosen, self._recipe.refit_images)
+
+    def _latency_ratio(self, candidate: Candidate, original: nn.Module) -> float:
+        """Measured latency of the original over that of a candidate; infinite where nobody asks or can measure."""
+        runtime = self._device.runtime
+        if runtime is None or ("latency_ms" not in self._demand.weights.costs and self._demand.latency_ms is None):
+            return math.inf
+        network = self._with_grids(candidate.network)
+        return latency_ratio(runtime, original, network, self._task.example_input, self._recipe.rounds)
 
     def _rank(self, candidate: Candidate, baseline: Metrics) -> tuple[bool, float]:
         metrics = replace(candidate.evaluation.metrics, accuracy=candidate.accuracy)

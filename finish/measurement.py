@@ -13,7 +13,7 @@ from ..hw_models.profiling.timing import one_processor, paired_ratio, summarise,
 from ..hw_models.runtimes.runtime import Runtime
 from ..progress import step
 
-__all__ = ["LiveLatency", "measure_latency"]
+__all__ = ["LiveLatency", "latency_ratio", "measure_latency"]
 
 _PARTS = 10
 
@@ -73,6 +73,22 @@ def measure_latency(
     estimates = [Estimate(t.median_ms, t.std_ms, "measured", title) for t in map(summarise, samples)]
     energies = _measure_energy(networks)
     return LiveLatency(estimates[0], estimates[1], paired_ratio(samples[0], samples[1]), energies)
+
+
+def latency_ratio(runtime: Runtime, original: nn.Module, other: nn.Module, example_input: Tensor, rounds: int) -> float:
+    """Latency of the original over that of another network, from samples in alternation, at batch size 1.
+
+    Args:
+        runtime: The engine.
+        original: Batch-norms folded.
+        other: The other network.
+        example_input: Shape (1, C, H, W).
+        rounds: Samples of each.
+    """
+    networks = [runtime.network(original, example_input), runtime.network(other, example_input, None)]
+    with step("timing the best plan"), one_processor(runtime.threads):
+        samples = time_alternating(networks, rounds)
+    return paired_ratio(samples[0], samples[1])
 
 
 def _measure_energy(networks: Sequence[Callable[[], object]]) -> tuple[Estimate, Estimate] | None:

@@ -13,7 +13,8 @@ class FinishRecipe:
     """How a search ends.
 
     Attributes:
-        candidates: How many of the best plans are refitted.
+        candidates: How many of the best plans are refitted; as many again, up to four times, where all of them turn out
+            slower than the original and latency matters.
         refit_images: Calibration images of a refit, at most.
         distillation: Fine-tuning of the winner.
         rounds: Samples of the live measurement, each of the original and of the result in turn.
