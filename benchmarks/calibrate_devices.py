@@ -2,9 +2,9 @@
 
     python benchmarks/calibrate_devices.py [--data DIR] [--devices pixel3,raspi4] [--write FOLDER]
 
-Coefficients per kind of operator (`hw_models/predictors/efficiency.py`) are fitted to 900 networks of the FBNet space
-and 900 of NAS-Bench-201 together, and judged on all the others. Networks that an engine removed as dead code (less than
-0.1 ms, or an output that does not depend on the input) are left out. Without --write nothing is written.
+Coefficients per kind of operator (`hw_models/predictors/efficiency_fit.py`) are fitted to 900 networks of the FBNet
+space and 900 of NAS-Bench-201 together, and judged on all the others. Networks that an engine removed as dead code
+(less than 0.1 ms, or an output that does not depend on the input) are left out. Without --write nothing is written.
 
 Measurements: HW-NAS-Bench (Li et al. 2021, arXiv 2103.10584; pixel3, raspi4, eyeriss, fpga) and HELP (Lee et al.
 2021, arXiv 2106.08630; the others), as collected in github.com/HayeonLee/HELP.
@@ -12,12 +12,13 @@ Measurements: HW-NAS-Bench (Li et al. 2021, arXiv 2103.10584; pixel3, raspi4, ey
 
 import argparse
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from espalier.hw_models.predictors.efficiency import Efficiency, fit_efficiency
+from device_files import write_device
+from espalier.hw_models.predictors.efficiency import Efficiency
+from espalier.hw_models.predictors.efficiency_fit import fit_efficiency
 from espalier.hw_models.predictors.measurement import Measurement
 from espalier.hw_models.spaces.architecture import Space
 from espalier.hw_models.spaces.fbnet import FbnetSpace
@@ -112,44 +113,24 @@ def robust_std(judged: list[Judged]) -> float:
     return max(float(high - low) / 2 for low, high in spans)
 
 
-def as_yaml(name: str, description: str, efficiency: Efficiency, judged: list[Judged]) -> str:
-    """The device's file."""
+def head(description: str, judged: list[Judged]) -> list[str]:
+    """The comment above a device's figures."""
     errors = " and ".join(f"{100 * one.mean_error:.1f} % ({one.space})" for one in judged)
-    lines = [
-        f"# {description}: fitted, held-out error {errors}.",
-        "# Milliseconds per unit of work by kind of operator (hw_models/calibrated_device.py), fitted to",
-        f"# {_FITTED} networks each of the FBNet and NAS-Bench-201 spaces, float, batch size 1. Source:",
-        "# github.com/HayeonLee/HELP (Lee et al. 2021, arXiv 2106.08630) with the measurements of HW-NAS-Bench",
-        "# (Li et al. 2021, arXiv 2103.10584). Written by benchmarks/calibrate_devices.py.",
-        "# Held-out error:",
+    return [
+        f"{description}: fitted, held-out error {errors}.",
+        "Milliseconds per unit of work by kind of operator (hw_models/calibrated_device.py), fitted to",
+        f"{_FITTED} networks each of the FBNet and NAS-Bench-201 spaces, float, batch size 1. Source:",
+        "github.com/HayeonLee/HELP (Lee et al. 2021, arXiv 2106.08630) with the measurements of HW-NAS-Bench",
+        "(Li et al. 2021, arXiv 2103.10584). Written by benchmarks/calibrate_devices.py.",
+        "Held-out error:",
         *(
-            f"#   {one.space}: {100 * one.mean_error:.1f} % mean, {100 * one.within_tenth:.0f} % of the networks "
-            f"within 10 %, Spearman {one.spearman:.3f} ({one.networks} networks)"
+            f"  {one.space}: {100 * one.mean_error:.1f} % mean, {100 * one.within_tenth:.0f} % of the networks within "
+            f"10 %, Spearman {one.spearman:.3f} ({one.networks} networks)"
             for one in judged
         ),
-        "# Other networks, larger images and 8-bit arithmetic lie outside of what was measured.",
-        "defaults:",
-        "  - /energy@energy: adadeep",
-        "  - _self_",
-        "",
-        "_target_: espalier.hw_models.calibrated_device.CalibratedDevice",
-        f'name: "{name}"',
-        f"overhead_ms: {_figure(efficiency.overhead_ms)}",
-        f"relative_std: {robust_std(judged):.3f}",
-        "int8_speedup: 1.0",
-        "kinds:",
+        "Only floats were measured: 8-bit layers count as float ones here. Other networks and larger images lie",
+        "outside of what was measured. The origin of a figure says how many of its operators were not measured.",
     ]
-    lines += [f"  {kind}: {_flow(coefficients)}" for kind, coefficients in sorted(efficiency.kinds.items())]
-    return "\n".join([*lines, f"other: {_flow(efficiency.other)}"]) + "\n"
-
-
-def _flow(coefficients: Mapping[str, float]) -> str:
-    return "{" + ", ".join(f"{name}: {_figure(value)}" for name, value in coefficients.items()) + "}"
-
-
-def _figure(value: float) -> str:
-    """Four digits without an exponent: YAML 1.1 takes 1e-05 for a text."""
-    return np.format_float_positional(value, precision=4, unique=False, fractional=False, trim="0")
 
 
 def main() -> None:
@@ -173,7 +154,7 @@ def main() -> None:
                 f"| {100 * one.within_tenth:.1f} % | {one.spearman:.3f} | {figures} |"
             )
         if arguments.write:
-            (arguments.write / f"{name}.yaml").write_text(as_yaml(name, description, efficiency, judged))
+            write_device(arguments.write, name, head(description, judged), efficiency, robust_std(judged))
 
 
 if __name__ == "__main__":

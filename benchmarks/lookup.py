@@ -3,8 +3,8 @@
     python benchmarks/lookup.py [--layers 60] [--json FILE]
 
 Target: under 50 microseconds. Latency alone (`summed_latency`), and latency with energy (`TableDevice.cost`) of a table
-with all operators, of one that estimates half of them, and of fitted prices; the last row makes every descriptor anew
-before each call, as somebody would who keeps no plans, and holds what that costs.
+with all operators, of one that estimates half of them, and of fitted efficiencies; the last row makes every descriptor
+anew before each call, as somebody would who keeps no plans, and holds what that costs.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from espalier.graph.opspec import OpSpec
-from espalier.hw_models.linear_device import LinearDevice
+from espalier.hw_models.calibrated_device import CalibratedDevice
 from espalier.hw_models.machine import cpu_model
 from espalier.hw_models.table_device import TableDevice
 from espalier.hw_models.tables.sums import summed_latency
@@ -56,8 +56,8 @@ def measure(count: int) -> dict[str, Any]:
     """Every way of asking."""
     specs = layers(count)
     whole, half = table_of(specs), table_of(specs[::2])
-    prices = {"dense": {"mega_macs": 0.1, "written_mb": 1.0}}
-    fitted = LinearDevice("benchmark", prices, 0.1, unmeasured_like="dense")
+    kinds = {"conv2d_3x3": {"mmacs": 0.1, "written_mb": 1.0}}
+    fitted = CalibratedDevice("benchmark", 0.0, kinds, other={}, relative_std=0.1)
     with tempfile.TemporaryDirectory() as folder:
         devices = {}
         for name, table in (("whole", whole), ("half", half)):
@@ -67,7 +67,7 @@ def measure(count: int) -> dict[str, Any]:
         "summed latency": microseconds(lambda: summed_latency(whole, specs, "table")),
         "table device, latency and energy": microseconds(lambda: devices["whole"].cost(specs)),
         "table device, half estimated": microseconds(lambda: devices["half"].cost(specs)),
-        "fitted prices, latency and energy": microseconds(lambda: fitted.cost(specs)),
+        "fitted efficiencies, latency and energy": microseconds(lambda: fitted.cost(specs)),
         "summed latency, new descriptors": microseconds(lambda: summed_latency(whole, layers(count), "table")),
     }
 

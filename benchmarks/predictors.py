@@ -4,7 +4,7 @@
 
 * networks: FBNet and NAS-Bench-201, twelve devices; everything is fitted to 900 networks and judged on all others.
   *one-hot* is plain least squares with one coefficient per (position, word) and a constant; *efficiencies* are
-  milliseconds per unit of work by kind of operator (`hw_models/predictors/efficiency.py`); *calibrated* is
+  milliseconds per unit of work by kind of operator (`hw_models/predictors/efficiency_fit.py`); *calibrated* is
   `hw_models/predictors/calibrated.py`, whose choices are made by cross-validation on the 900. *Held* is the share of
   unseen networks inside the intervals that should hold 90 %.
 * transformers: HAT's measurements in the same way.
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from calibrate_devices import COMPILED
 from espalier.hw_models.predictors.calibrated import CalibratedPredictor
-from espalier.hw_models.predictors.efficiency import fit_efficiency
+from espalier.hw_models.predictors.efficiency_fit import fit_efficiency
 from espalier.hw_models.predictors.few_shot import DevicePool
 from espalier.hw_models.predictors.measurement import Measurement
 from espalier.hw_models.spaces.architecture import Architecture

@@ -21,8 +21,8 @@ from espalier.envs.rewards.constrained import ConstrainedReward
 from espalier.envs.rewards.mnasnet import MnasNetReward
 from espalier.envs.rewards.reward import Reward
 from espalier.graph.opspec import OpSpec
+from espalier.hw_models.calibrated_device import CalibratedDevice
 from espalier.hw_models.cost import HardwareModel
-from espalier.hw_models.linear_device import LinearDevice
 from espalier.hw_models.predictors.measurement import Measurement
 from espalier.hw_models.profiled_device import ProfiledDevice
 from espalier.hw_models.roofline import Roofline
@@ -84,12 +84,12 @@ def _block_table(path: Path) -> Path:
 
 
 class TestDevices(HardwareModelContract):
-    @pytest.fixture(params=["roofline", "profiled", "table", "linear"])
+    @pytest.fixture(params=["roofline", "profiled", "table", "calibrated"])
     def device(self, request: pytest.FixtureRequest, tmp_path: Path) -> HardwareModel:
         if request.param == "roofline":
             return Roofline("d", gflops=5.0, bandwidth_gbps=1.0)
-        if request.param == "linear":
-            return LinearDevice("d", {"dense": {"mega_macs": 0.5}}, 0.1, unmeasured_like="dense")
+        if request.param == "calibrated":
+            return CalibratedDevice("d", 0.1, {"conv2d_3x3": {"mmacs": 0.5}}, {"count": 0.01}, relative_std=0.1)
         if request.param == "table":
             return TableDevice(str(_block_table(tmp_path / "t.json")), interpolate=True)
         return ProfiledDevice(rounds=3, table=str(tmp_path / "t.json"))

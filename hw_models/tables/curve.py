@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from ...graph.opspec import OpSpec
-from .linear_model import fit_prices
-from .work import SizeRange, matrix_product, passes, work
+from ..predictors.nonnegative import nonnegative_least_squares
+from ..predictors.work import operator_work
+from .sizes import SizeRange, matrix_product, passes
 
 __all__ = ["LEAST_POINTS", "Curve", "CurvePoint"]
 
@@ -45,11 +46,11 @@ class CurvePoint:
 
 
 class Curve:
-    """Non-negative prices of work and of passes over tiles, then an isotonic correction of their sum.
+    """Non-negative coefficients of work and of passes over tiles, then an isotonic correction of their sum.
 
-    Neither step can make a larger operator cheaper: all amounts grow with every axis, the prices are not negative, and
-    the correction (Barlow et al. 1972) does not fall. Passes and correction are left out unless they help at operators
-    that are left out.
+    Neither step can make a larger operator cheaper: all amounts grow with every axis, the coefficients are not
+    negative, and the correction (Barlow et al. 1972) does not fall. Passes and correction are left out unless they help
+    at operators that are left out.
 
     Args:
         specs: The known operators, at least `LEAST_POINTS`.
@@ -77,7 +78,7 @@ class Curve:
 
 class _Fit:
     def __init__(self, amounts: Array, values: Array, is_corrected: bool) -> None:
-        self._prices = fit_prices(amounts, values)
+        self._coefficients = nonnegative_least_squares(amounts / values[:, None], np.ones(len(values)))
         sums = self._sums(amounts)
         if not is_corrected:
             self._log_sums = self._log_values = np.zeros(1)
@@ -95,7 +96,7 @@ class _Fit:
         return found
 
     def _sums(self, amounts: Array) -> Array:
-        logs: Array = np.log(np.maximum(amounts @ self._prices, _TINY))
+        logs: Array = np.log(np.maximum(amounts @ self._coefficients, _TINY))
         return logs
 
 
@@ -127,4 +128,4 @@ def _root_mean_square(errors: Array) -> float:
 
 def _amounts(specs: Sequence[OpSpec], has_passes: bool) -> Array:
     products = [matrix_product(spec) for spec in specs]
-    return np.array([[*work(product).values(), *(passes(product) if has_passes else [])] for product in products])
+    return np.array([[*operator_work(product), *(passes(product) if has_passes else [])] for product in products])

@@ -10,10 +10,13 @@ import numpy as np
 
 from ...errors import EspalierError
 from ...graph.opspec import OpSpec
+from ..predictors.efficiency import Efficiency
+from ..predictors.efficiency_fit import fit_efficiency
+from ..predictors.left_out import LeftOut, left_out_errors
 from ..predictors.measurement import Measurement
+from ..predictors.work import operator_class
 from .curve import LEAST_POINTS, Curve
-from .linear_model import HeldOut, LinearModel, held_out
-from .work import SizeRange, operator_class
+from .sizes import SizeRange
 
 __all__ = ["Estimated", "How", "Interpolation"]
 
@@ -50,7 +53,7 @@ class Interpolation:
     1. the same arithmetic with another bias or activation: its own figure;
     2. a monotone curve through operators of the same class, kernel, stride, bits and sparsity (`Curve`);
     3. one through those of the same class, bits and sparsity;
-    4. prices of work fitted to everything in the table, blocks included (`LinearModel`).
+    4. time per unit of work and kind of operator, fitted to everything in the table, blocks included (`Efficiency`).
 
     Estimates of one curve never fall when channels or pixels grow. Figures that were measured, and their twins, stay
     as they are, and real devices do fall here and there.
@@ -72,7 +75,7 @@ class Interpolation:
             EspalierError: Nothing like it was measured.
         """
         if spec not in self._found:
-            self._found[spec] = self._twin(spec) or self._on_curve(spec) or self._from_prices(spec)
+            self._found[spec] = self._twin(spec) or self._on_curve(spec) or self._from_efficiency(spec)
         return self._found[spec]
 
     def curve(self, spec: OpSpec) -> Curve | None:
@@ -104,19 +107,19 @@ class Interpolation:
                 return Estimated(point.value, std, "interpolated" if is_inside else "extrapolated")
         return None
 
-    def _from_prices(self, spec: OpSpec) -> Estimated:
+    def _from_efficiency(self, spec: OpSpec) -> Estimated:
         name = operator_class(spec)
         known = [op for m in self._measurements for op in m.ops if operator_class(op) == name and op.bits == spec.bits]
         if not known:
             raise EspalierError(f"nothing like the operator {spec.key} was measured")
-        value, outside = self._model.operator(spec), SizeRange(known).octaves_outside(spec)
+        value, outside = self._efficiency.operator_ms(spec), SizeRange(known).octaves_outside(spec)
         outside += spec.kernel not in {op.kernel for op in known}
-        std = value * self._price_error(name) * (1 + outside)
+        std = value * self._efficiency_error(name) * (1 + outside)
         return Estimated(value, std, "extrapolated" if outside else "interpolated")
 
-    def _price_error(self, name: str) -> float:
+    def _efficiency_error(self, name: str) -> float:
         """Root mean square relative error where operators of a class took most of the time, if it is known at all."""
-        errors = [h.error for h in self._held_out if h.dearest == name] or [h.error for h in self._held_out]
+        errors = [h.error for h in self._left_out if h.dearest == name] or [h.error for h in self._left_out]
         return float(np.sqrt(np.mean(np.square(errors)))) if errors else 1.0
 
     @cached_property
@@ -128,12 +131,12 @@ class Interpolation:
         return {**_grouped(self._singles, _wide_kind), **_grouped(self._singles, _kind)}
 
     @cached_property
-    def _model(self) -> LinearModel:
-        return LinearModel.fit(self._measurements)
+    def _efficiency(self) -> Efficiency:
+        return fit_efficiency(self._measurements, has_overhead=False)[0]
 
     @cached_property
-    def _held_out(self) -> list[HeldOut]:
-        return held_out(self._measurements)
+    def _left_out(self) -> list[LeftOut]:
+        return left_out_errors(self._measurements)
 
     def _curve(self, kind: _Kind) -> Curve | None:
         if kind not in self._curves:

@@ -1,4 +1,4 @@
-"""Devices fitted to whole networks: sums by hand, what users can get wrong, and the files of the device zoo."""
+"""Devices fitted to what others measured: sums by hand, what users can get wrong, and the files of the device zoo."""
 
 import math
 from functools import cache
@@ -14,6 +14,8 @@ from espalier.errors import EspalierError
 from espalier.graph.opspec import OpSpec
 from espalier.hw_models.calibrated_device import CalibratedDevice
 from espalier.hw_models.cost import HardwareModel
+from espalier.hw_models.energy import EnergyModel
+from espalier.hw_models.energy.power_time import PowerTime
 from espalier.hw_models.spaces.fbnet import FbnetSpace
 from espalier.hw_models.spaces.latency_csv import read_rows
 from espalier.testing.contracts import HardwareModelContract
@@ -24,6 +26,7 @@ from tests.conftest import REPOSITORY
 _CONV = OpSpec("conv2d", (8, 10, 10), (16, 10, 10), (3, 3), padding=(1, 1), bias=True)
 _ADD = OpSpec("add", (16, 10, 10), (16, 10, 10), n_inputs=2)
 _KINDS = {"conv2d_3x3": {"count": 0.01, "mmacs": 2.0, "weight_mb": 5.0}}
+_OTHER = {"read_mb": 3.0, "written_mb": 3.0}
 
 #: Device -> column of the measurements.
 ZOO = {
@@ -41,10 +44,19 @@ ZOO = {
     "titanxp": "titanxp_1",
 }
 
+#: Fitted to tables of blocks; their figures are checked beside the tables.
+PHONES = ("pixel1", "note10")
+
 
 def _device(**changes: Any) -> CalibratedDevice:
     return CalibratedDevice(
-        **{"name": "d", "overhead_ms": 0.5, "kinds": _KINDS, "other": {"activation_mb": 3.0}, "relative_std": 0.1}
+        **{
+            "name": "d",
+            "overhead_ms": 0.5,
+            "kinds": _KINDS,
+            "other": {"read_mb": 3.0, "written_mb": 3.0},
+            "relative_std": 0.1,
+        }
         | changes
     )
 
@@ -59,17 +71,37 @@ def test_latency_is_a_sum_over_quantities() -> None:
     assert _device().efficiency.latency_ms([_CONV, _ADD, _CONV]) == pytest.approx(latency.value)
 
 
-def test_eight_bits_are_faster_only_where_the_user_says_so() -> None:
+def test_eight_bits_count_as_floats_and_are_faster_only_where_the_user_says_so() -> None:
     eight = _CONV.replace(bits=8)
-    arithmetic = 2.0 * eight.macs * 1e-6
     plain, fast = (_device(int8_speedup=speed).operator_latency_ms(eight) for speed in (1.0, 4.0))
-    assert plain - fast == pytest.approx(0.75 * arithmetic)
+    assert plain == _device().operator_latency_ms(_CONV)
+    assert plain - fast == pytest.approx(0.75 * 2.0 * eight.macs * 1e-6)
     assert _device(int8_speedup=4.0).features()[3] == pytest.approx(math.log10(4))
+    assert _device().operator_latency_ms(OpSpec("quantize", (8,), (8,))) == 0
+
+
+def test_operators_that_were_not_measured_are_counted() -> None:
+    device, free = _device(), OpSpec("reshape", (8,), (8,))
+    assert device.cost([_CONV, free]).latency_ms.on == "d, efficiencies fitted to measurements"
+    for _ in range(2):
+        on = device.cost([_CONV, _ADD, _CONV.replace(bits=8), free]).latency_ms.on
+        assert on.endswith("; 2 of 4 operators of kinds or formats that were not measured")
+    assert "1 of 1 operators" in device.cost([_CONV.replace(kernel=(5, 5), padding=(2, 2))]).latency_ms.on
+
+
+def test_energy_comes_from_its_source() -> None:
+    assert _device().cost([_CONV, _ADD]).energy_mj.value == pytest.approx(EnergyModel().energy_mj([_CONV, _ADD]))
+    watts = _device(energy=PowerTime(watts=3.0)).cost([_CONV, _ADD])
+    assert watts.energy_mj.value == pytest.approx(3.0 * watts.latency_ms.value)
 
 
 def test_observations_are_read_off_operators() -> None:
     device = _device(
-        kinds={"conv2d_3x3": {"mmacs": 0.1}, "elementwise": {"activation_mb": 0.5}, "conv2d_1x1": {"count": 0.02}}
+        kinds={
+            "conv2d_3x3": {"mmacs": 0.1},
+            "elementwise": {"read_mb": 0.5, "written_mb": 0.5},
+            "conv2d_1x1": {"count": 0.02},
+        }
     )
     assert device.features() == pytest.approx((math.log10(2 / 0.1), math.log10(1 / 0.5), math.log10(20), 0.0))
     assert np.isfinite(_device(kinds={}, other={}).features()).all()
@@ -102,13 +134,13 @@ def _configured(name: str) -> CalibratedDevice:
 
 
 class TestDeviceZoo(HardwareModelContract):
-    @pytest.fixture(params=ZOO)
+    @pytest.fixture(params=[*ZOO, *PHONES])
     def device(self, request: pytest.FixtureRequest) -> HardwareModel:
         return _configured(request.param)
 
 
 def test_the_zoo_is_listed() -> None:
-    assert set(ZOO) <= set(options("device"))
+    assert {*ZOO, *PHONES} <= set(options("device"))
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -126,6 +158,6 @@ def test_a_file_keeps_the_error_that_it_states(name: str, data_root: Path) -> No
 
 
 def test_a_file_holds_a_few_dozen_figures_at_most() -> None:
-    for name in ZOO:
+    for name in (*ZOO, *PHONES):
         device = _configured(name)
         assert sum(map(len, device.kinds.values())) + len(device.other) + 3 < 48

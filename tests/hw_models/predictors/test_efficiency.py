@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from espalier.errors import EspalierError
 from espalier.graph.opspec import OpSpec
-from espalier.hw_models.predictors.efficiency import Efficiency, fit_efficiency
+from espalier.hw_models.predictors.efficiency import Efficiency
+from espalier.hw_models.predictors.efficiency_fit import fit_efficiency
 from espalier.hw_models.predictors.measurement import Measurement
 from espalier.hw_models.spaces.architecture import convolution
 
@@ -12,7 +13,7 @@ _TRUE = Efficiency(
     0.5,
     {
         "conv2d_1x1": {"count": 0.02, "mmacs": 0.4},
-        "conv2d_3x3": {"mmacs": 0.1, "activation_mb": 0.3},
+        "conv2d_3x3": {"mmacs": 0.1, "read_mb": 0.3, "written_mb": 0.2},
         "depthwise_3x3": {"mmacs": 2.0},
     },
     {},
@@ -84,10 +85,30 @@ def test_kinds_that_were_not_measured_take_after_the_nearest_kernel_of_their_fam
     assert some.coefficients("max_pool2d") == {"count": 9}
 
 
+def test_blocks_hold_no_overhead() -> None:
+    per_block = [Measurement(m.ops, m.latency_ms - _TRUE.overhead_ms) for m in _measurements(60, 0)]
+    fitted, errors = fit_efficiency(per_block, has_overhead=False)
+    assert fitted.overhead_ms == 0
+    assert errors.mean_error < 1e-6
+    for one in per_block:
+        assert fitted.latency_ms(one.ops) == pytest.approx(one.latency_ms, rel=1e-3)
+        assert sum(map(fitted.operator_ms, one.ops)) == pytest.approx(fitted.latency_ms(one.ops))
+
+
+def test_two_measurements_share_their_coefficients() -> None:
+    """Too few amounts to tell kinds apart, yet what was measured is found again."""
+    wide, narrow = convolution(16, 32, 32, 1), convolution(16, 8, 8, 1)
+    fitted, _ = fit_efficiency([Measurement((op,), 1e-6 * op.macs) for op in (wide, narrow)], has_overhead=False)
+    assert not fitted.kinds
+    assert fitted.latency_ms([wide, narrow]) == pytest.approx(1e-6 * (wide.macs + narrow.macs), rel=1e-3)
+    alone, errors = fit_efficiency([Measurement((wide,), 0.5)], has_overhead=False)
+    assert alone.latency_ms([wide]) == pytest.approx(0.5)
+    assert errors.mean_error == 1
+
+
 def test_what_cannot_be_fitted_is_refused() -> None:
-    few = [*_measurements(19, 0), Measurement((), 1.0)]
-    with pytest.raises(EspalierError, match="needs at least 20 measurements of operators, got 19"):
-        fit_efficiency(few)
+    with pytest.raises(EspalierError, match="efficiencies cannot be fitted: no operator was measured"):
+        fit_efficiency([Measurement((), 1.0)])
     some = _measurements(30, 0)
     with pytest.raises(EspalierError, match="needs latencies above 0 ms"):
         fit_efficiency([*some, Measurement(some[0].ops, -1.0)])

@@ -1,40 +1,18 @@
-"""How much work an operator is: figures that no larger operator has less of."""
+"""How large an operator is to an engine: as a product of matrices, in tiles, and beside others."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...graph.opspec import OpSpec
+from ..predictors.work import operator_class
 
-__all__ = ["TERMS", "SizeRange", "matrix_product", "operator_class", "passes", "work"]
-
-#: Products of matrices, all of which engines hand to the same routine.
-_DENSE = ("conv2d", "conv_transpose2d", "linear", "matmul", "gru", "lstm")
-
-#: What `work` counts: operators, 10^6 multiply-accumulates, 10^6 bytes read, written, and of weights.
-TERMS = ("operators", "mega_macs", "read_mb", "written_mb", "weight_mb")
+__all__ = ["SizeRange", "matrix_product", "passes"]
 
 #: Numbers of channels or pixels that engines and arrays compute at once.
 _TILES = (8, 16, 32, 64, 128, 256, 512)
-
-
-def operator_class(spec: OpSpec) -> str:
-    """What operators must share for their work to take alike.
-
-    Returns:
-        "depthwise" for convolutions of one channel each, "dense" for other products of matrices, else the kind.
-    """
-    if spec.kind == "conv2d" and spec.groups == spec.input_shape[0] > 1:
-        return "depthwise"
-    return "dense" if spec.kind in _DENSE else spec.kind
-
-
-def work(spec: OpSpec) -> Mapping[str, float]:
-    """The figures of `TERMS`, each at least 0."""
-    values = (1.0, spec.macs / 1e6, spec.input_bytes / 1e6, spec.output_bytes / 1e6, spec.weight_bytes / 1e6)
-    return dict(zip(TERMS, values, strict=True))
 
 
 def matrix_product(spec: OpSpec) -> OpSpec:

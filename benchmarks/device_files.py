@@ -1,0 +1,44 @@
+"""The one form of conf/device/*.yaml of devices that were fitted to what others measured."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from espalier.hw_models.predictors.efficiency import Efficiency
+
+
+def write_device(folder: Path, name: str, head: Sequence[str], efficiency: Efficiency, relative_std: float) -> None:
+    """Write one file.
+
+    Args:
+        folder: Where to.
+        name: Name of the device and of its file.
+        head: Lines of the comment: what the device is, its held-out error, the source, what was not measured.
+        efficiency: What was fitted.
+        relative_std: Standard deviation of the model as a share of its value.
+    """
+    lines = [
+        *(f"# {line}" for line in head),
+        "defaults:",
+        "  - /energy@energy: adadeep",
+        "  - _self_",
+        "",
+        "_target_: espalier.hw_models.calibrated_device.CalibratedDevice",
+        f'name: "{name}"',
+        f"overhead_ms: {_figure(efficiency.overhead_ms)}",
+        f"relative_std: {relative_std:.3f}",
+        "int8_speedup: 1.0",
+        "kinds:",
+        *(f"  {kind}: {_flow(coefficients)}" for kind, coefficients in sorted(efficiency.kinds.items())),
+        f"other: {_flow(efficiency.other)}",
+    ]
+    (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n")
+
+
+def _flow(coefficients: Mapping[str, float]) -> str:
+    return "{" + ", ".join(f"{name}: {_figure(value)}" for name, value in coefficients.items()) + "}"
+
+
+def _figure(value: float) -> str:
+    """Four digits without an exponent: YAML 1.1 takes 1e-05 for a text."""
+    return np.format_float_positional(value, precision=4, unique=False, fractional=False, trim="0")
