@@ -80,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     report = {"layers": options.layers, "cpu": cpu_model(), "rows": measure(options.layers)}
     for name, row in report["rows"].items():
-        print(f"{name:<36} {row['median_us']:>8.1f} us  [{row['low_us']:.1f}, {row['high_us']:.1f}]")
+        print(f"{name:<40} {row['median_us']:>8.1f} us  [{row['low_us']:.1f}, {row['high_us']:.1f}]")
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 
