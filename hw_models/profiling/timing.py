@@ -71,6 +71,8 @@ def warmed_up(call: Call, warmup: int = 2) -> int:
 
 def sample_ms(call: Call, count: int) -> float:
     """Milliseconds per call of `count` calls right after each other."""
+    # What took turns with this call has taken its place in the caches.
+    call()
     started = time.perf_counter()
     for _ in range(count):
         call()
