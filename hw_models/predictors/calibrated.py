@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
-from ...errors import EspalierError
 from ..cost import Estimate
 from ..spaces.architecture import Architecture
 from .features import FeatureMap, feature_rows
 from .intervals import HeldOutErrors
+from .latencies import paired_latencies
 from .trees import BoostedTrees, fit_trees
 
 __all__ = ["CalibratedPredictor"]
@@ -65,14 +65,7 @@ class CalibratedPredictor:
         Raises:
             EspalierError: There are too few networks, or a latency is not above 0.
         """
-        latency = np.asarray(latency_ms, dtype=float)
-        if len(networks) < _FEWEST or len(networks) != len(latency):
-            raise EspalierError(
-                f"fitting a predictor needs at least {_FEWEST} networks with a latency each, got {len(networks)} "
-                f"networks and {len(latency)} latencies"
-            )
-        if not np.isfinite(latency).all() or latency.min() <= 0:
-            raise EspalierError("fitting a predictor needs latencies above 0 ms")
+        latency = paired_latencies(networks, latency_ms, _FEWEST, "fitting a predictor needs")
         features = FeatureMap.learn(networks)
         matrix = features.matrix(networks)
         return _fit(device, features, matrix, latency, seed)

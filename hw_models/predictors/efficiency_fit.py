@@ -11,6 +11,7 @@ from sklearn.model_selection import KFold
 from ...errors import EspalierError
 from .efficiency import Efficiency
 from .intervals import HeldOutErrors
+from .latencies import positive_latencies
 from .measurement import Measurement
 from .nonnegative import nonnegative_least_squares
 from .work import QUANTITIES, work_table
@@ -102,11 +103,9 @@ class _Problem:
     @classmethod
     def of(cls, measurements: Sequence[Measurement], has_overhead: bool) -> "_Problem":
         used = [one for one in measurements if one.ops]
-        latency = np.array([one.latency_ms for one in used])
         if not used:
             raise EspalierError("efficiencies cannot be fitted: no operator was measured")
-        if not np.isfinite(latency).all() or latency.min() <= 0:
-            raise EspalierError("fitting efficiencies needs latencies above 0 ms")
+        latency = positive_latencies([one.latency_ms for one in used], "fitting efficiencies needs")
         tables = [work_table(one.ops) for one in used]
         kinds = tuple(sorted({kind for table in tables for kind in table}))
         empty, call = np.zeros(len(QUANTITIES)), [float(has_overhead)]

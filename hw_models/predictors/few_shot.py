@@ -20,6 +20,7 @@ from ..cost import Estimate
 from ..spaces.architecture import Architecture
 from .calibrated import CalibratedPredictor
 from .features import FeatureMap, feature_rows
+from .latencies import paired_latencies
 
 __all__ = ["DevicePool", "FewShotPredictor"]
 
@@ -119,14 +120,7 @@ class DevicePool:
         Raises:
             EspalierError: There are too few networks, or a latency is not above 0.
         """
-        latency = np.asarray(latency_ms, dtype=float)
-        if len(networks) < _FEWEST or len(networks) != len(latency):
-            raise EspalierError(
-                f"knowing a device takes at least {_FEWEST} networks with a latency each, got {len(networks)} networks "
-                f"and {len(latency)} latencies"
-            )
-        if not np.isfinite(latency).all() or latency.min() <= 0:
-            raise EspalierError("knowing a device takes latencies above 0 ms")
+        latency = paired_latencies(networks, latency_ms, _FEWEST, "knowing a device takes")
         scale = float(latency.std()) or float(latency.mean())
         level = float(latency.mean())
         fits, shares = _likely_fits(self.blocks(networks), (latency - level) / scale)

@@ -3,14 +3,15 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ....errors import FormatError
 from ....graph.opspec import OpSpec
 from ...predictors.measurement import Measurement
 from ..table import Entry, LookupTable
-from .foreign import Imported
+from .foreign import Imported, mean_and_error, read_bytes, read_records
 
-__all__ = ["BlockKey", "add_record", "inverted_residual", "parse_key", "squeeze_and_excitation", "table_of_blocks"]
+__all__ = ["BlockKey", "add_record", "inverted_residual", "parse_key", "read_phone_table", "squeeze_and_excitation"]
 
 Shape = tuple[int, ...]
 
@@ -136,21 +137,29 @@ def add_record(table: LookupTable, label: str, ops: list[OpSpec], figures: tuple
         table.add_block(Measurement(tuple(ops), *figures, label))
 
 
-def table_of_blocks(
-    table: LookupTable,
-    records: dict[str, dict[str, float]],
-    read: Callable[[str, dict[str, float], str], tuple[list[OpSpec], tuple[float, float, int]]],
-    source: str,
-) -> Imported:
-    """Fill a table with the records of a file.
+def read_phone_table(path: Path, source: str, spread: str, operators: Callable[[str, str], list[OpSpec]]) -> Imported:
+    """Read a YAML file of blocks that were timed on a phone.
 
     Args:
-        table: Empty, with its provenance.
-        records: Key -> numbers.
-        read: Takes key, numbers and place; gives operators, mean, standard error and samples.
-        source: The file, for error messages.
+        path: The file: `count`, `mean` (ms) and a spread of single runs for each key.
+        source: Who published it.
+        spread: What the file gives of the spread: "var" or "std".
+        operators: Takes a key, and file and entry for error messages; gives the operators of the block.
+
+    Raises:
+        FormatError: The file is damaged or in another syntax.
     """
-    for key, values in records.items():
-        ops, figures = read(key, values, f"{source}, entry {key[:120]}")
-        add_record(table, key, ops, figures)
+    table = LookupTable(
+        path.stem,
+        "TensorFlow Lite, float (as the paper says; the file does not)",
+        {},
+        "not stated in the file",
+        created="not stated in the file",
+        keeps_integers=False,
+        source=source,
+    )
+    for key, values in read_records(read_bytes(path), str(path), ("count", "mean", spread)).items():
+        where = f"{path}, entry {key[:120]}"
+        variance = values[spread] if spread == "var" else values[spread] ** 2
+        add_record(table, key, operators(key, where), mean_and_error(values, variance, where))
     return Imported(table)

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from ....errors import FormatError
 from ....graph.opspec import OpSpec
-from ..table import LookupTable
-from .foreign import Imported, mean_and_error, read_bytes, read_records
-from .mobile_blocks import convolution, inverted_residual, parse_key, table_of_blocks
+from .foreign import Imported
+from .mobile_blocks import convolution, inverted_residual, parse_key, read_phone_table
 
 __all__ = ["can_read", "read"]
 
@@ -27,21 +26,8 @@ def read(path: Path) -> Imported:
     Raises:
         FormatError: The file is damaged or in another syntax.
     """
-    table = LookupTable(
-        path.stem,
-        "TensorFlow Lite, float (as the paper says; the file does not)",
-        {},
-        "not stated in the file",
-        created="not stated in the file",
-        keeps_integers=False,
-        source="Cai, Zhu, Han: ProxylessNAS, ICLR 2019; table from han-cai/files",
-    )
-    records = read_records(read_bytes(path), str(path), ("count", "mean", "var"))
-    return table_of_blocks(table, records, _record, str(path))
-
-
-def _record(key: str, values: dict[str, float], where: str) -> tuple[list[OpSpec], tuple[float, float, int]]:
-    return _operators(key, where), mean_and_error(values, values["var"], where)
+    source = "Cai, Zhu, Han: ProxylessNAS, ICLR 2019; table from han-cai/files"
+    return read_phone_table(path, source, "var", _operators)
 
 
 def _operators(text: str, where: str) -> list[OpSpec]:
