@@ -110,4 +110,6 @@ def test_the_readmes_commands_work(command: str, run: Run, finished: Finished, t
 
 
 def test_examples_run() -> None:
-    subprocess.run([sys.executable, str(REPOSITORY / "examples/plain_python.py")], check=True, capture_output=True)
+    command = [sys.executable, str(REPOSITORY / "examples/plain_python.py")]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert re.search(r"accuracy [01]\.\d{3}, \d+\.\d{2} times faster", output), output
