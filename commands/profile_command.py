@@ -13,6 +13,7 @@ from ..errors import EspalierError
 from ..hw_models.cost import HardwareModel
 from ..hw_models.profiled_device import ProfiledDevice
 from ..hw_models.profiling.saying import noise_text
+from ..hw_models.tables.correction import correction_text
 from ..hw_models.tables.table import LookupTable
 from ..progress import results
 from .building import build_device, resolved
@@ -23,7 +24,7 @@ from .search import prepare
 
 __all__ = ["run"]
 
-_USAGE = """Time every operator that a search space can lead to, on this machine, and write the lookup table.
+_USAGE = """Time every operator that a search space can lead to, and some whole networks, and write the lookup table.
 
 usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
        espalier profile --export-runner FOLDER [GROUP=OPTION] [KEY=VALUE] ...     to measure another device
@@ -36,7 +37,8 @@ usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
   runtime=torch                  engine: onnxruntime, openvino or torch (short for device.runtime)
   device.threads=1               threads of an inference
   device.tolerance=0.02          repeat until the 95 % interval of a median is within this share of it,
-  device.max_rounds=75           but no more often than this
+  device.max_rounds=45           but no more often than this
+  device.networks=32             whole networks to measure, which the sum of operators is corrected by; 0 for none
   space=all                      whose choices
   space.include='[layer3.*]'     only what these layers can become
 
@@ -82,6 +84,8 @@ def _profile(output: Path | None, config: DictConfig, _: Path) -> None:
     shown = results()
     shown.print(_slowest(device.table))
     shown.print(noise_text(device.table.noise), soft_wrap=True)
+    if device.correction:
+        shown.print(correction_text(device.correction), soft_wrap=True)
     shown.print(f"{len(device.table.entries)} operators of {device.table.cpu}, {device.table.runtime}: {path}")
 
 

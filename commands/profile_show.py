@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ..hw_models.tables.correction import correction_text, fitted_correction
 from ..hw_models.tables.formats import guess_format, import_table
 from ..hw_models.tables.overview import NOISY, KindRow, kind_rows, lines
 from ..hw_models.tables.table import LookupTable
@@ -47,8 +48,16 @@ def provenance(table: LookupTable) -> str:
         "source": table.source,
         "latency": f"{unit}; {overhead}",
         "energy": energy,
+        "networks": networks_text(table),
     }
     return "\n".join(f"{name:<10} {text}" for name, text in facts.items() if text)
+
+
+def networks_text(table: LookupTable) -> str:
+    """How far the sum of operators is off for the whole networks of a table; "" where it has too few."""
+    ops = {op for network in table.networks.values() for op in network.ops}
+    correction = fitted_correction(table, ops)
+    return correction_text(correction) if correction else ""
 
 
 def _kinds(table: LookupTable) -> Table:

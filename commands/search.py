@@ -26,6 +26,7 @@ from ..evaluation.store import Store
 from ..files import cache_folder, write_bytes, write_json, write_text
 from ..finish.finish import Finished, Finisher
 from ..finish.loading import MODEL_FILE
+from ..finish.network_timing import NetworkTimer, learn_networks
 from ..finish.split_gap import accuracy_estimate, split_gap
 from ..hw_models.cost import HardwareModel
 from ..hw_models.machine import cpu_model
@@ -88,6 +89,8 @@ def prepare(config: Mapping[str, Any], folder: Path | None = None) -> Prepared:
 def prepare_evaluator(config: Mapping[str, Any], device: HardwareModel) -> tuple[Task, Survey, Bank, Any]:
     """Train or load the network, open its space, build the bank, and tell the device of every operator.
 
+    A device that is measured live learns from whole networks of the space, too.
+
     Args:
         config: The composed configuration, of plain values.
         device: What operators cost.
@@ -104,6 +107,8 @@ def prepare_evaluator(config: Mapping[str, Any], device: HardwareModel) -> tuple
     store = Store(cache / "evaluations.sqlite")
     evaluator = build(config["evaluator"], task=task, survey=surveyed, bank=bank, device=device, store=store)
     evaluator.prepare()
+    if isinstance(device, ProfiledDevice):
+        learn_networks(NetworkTimer(task, surveyed, bank, device.runtime), device)
     return task, surveyed, bank, evaluator
 
 

@@ -27,7 +27,9 @@ from ..tasks.accuracy import accuracy
 from ..tasks.distillation import DistillationReport, distil
 from ..tasks.task import Task
 from .measurement import LiveLatency, latency_ratio, measure_latency
+from .network_timing import NetworkTimer
 from .output_grids import with_output_grids
+from .prediction import PredictionReport, measured_sample
 from .recipe import FinishRecipe
 from .refitting import Candidate, refitted_candidates
 from .split_gap import accuracy_estimate
@@ -56,6 +58,7 @@ class Finished:
         latency_ratio: Original over final, from neighbouring samples where it was measured.
         distillation: What fine-tuning gave.
         onnx_max_abs_error: Largest difference of outputs between ONNX Runtime and PyTorch; None without ONNX.
+        prediction: Predicted against measured latencies of other plans; None where nothing was measured.
     """
 
     plan: Plan
@@ -67,6 +70,7 @@ class Finished:
     latency_ratio: float
     distillation: DistillationReport
     onnx_max_abs_error: float | None
+    prediction: PredictionReport | None
 
     @property
     def ratios(self) -> dict[str, float]:
@@ -97,6 +101,7 @@ class Finished:
             "ratios": {short[name]: ratio for name, ratio in self.ratios.items()},
             "accuracy_drop_points": self.accuracy_drop_points,
             "prediction_error_percent": self.prediction_error_percent,
+            "prediction": self.prediction.to_dict() if self.prediction else None,
             "search_accuracy": self.search_accuracies,
             "fine_tuning": vars(self.distillation),
             "onnx_max_abs_error": self.onnx_max_abs_error,
@@ -167,6 +172,7 @@ class Finisher:
             "refitted": winner.accuracy,
             "final": accuracy(executable(network), task.search),
         }
+        prediction = self._prediction(evaluations, winner)
         metrics = self._metrics(winner, baseline, latency, original, storage_bytes)
         accuracies = self._test_accuracies(original, network, winner.evaluation.metrics.accuracy)
         return Finished(
@@ -179,6 +185,7 @@ class Finisher:
             latency_ratio=latency.ratio if latency else metrics[1].ratios(metrics[0])["latency_ms"],
             distillation=report,
             onnx_max_abs_error=error,
+            prediction=prediction,
         )
 
     def _groups(self, evaluations: Sequence[Evaluation]) -> Iterator[list[Candidate]]:
@@ -241,6 +248,13 @@ class Finisher:
             return None
         example = self._task.example_input
         return measure_latency(runtime, original, final, example, self._recipe.rounds, onnx_file)
+
+    def _prediction(self, evaluations: Sequence[Evaluation], winner: Candidate) -> PredictionReport | None:
+        runtime = self._device.runtime
+        if runtime is None:
+            return None
+        timer = NetworkTimer(self._task, self._survey, self._bank, runtime)
+        return measured_sample(evaluations, winner.evaluation, self._recipe.sampled_plans, timer)
 
     def _metrics(
         self,

@@ -19,6 +19,8 @@ class FinishRecipe:
         distillation: Fine-tuning of the winner.
         rounds: Samples of the live measurement, each of the original and of the result in turn.
         onnx: Whether to export ONNX too.
+        sampled_plans: Evaluated plans that are measured live beside the winner, to say how far predicted latencies are
+            from measured ones; 0 for none.
     """
 
     candidates: int = 3
@@ -26,7 +28,10 @@ class FinishRecipe:
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     rounds: int = 200
     onnx: bool = True
+    sampled_plans: int = 6
 
     def __post_init__(self) -> None:
         if self.candidates < 1 or self.rounds < 1 or self.refit_images < 1:
             raise EspalierError("finish.candidates, finish.refit_images and finish.rounds must be at least 1")
+        if self.sampled_plans < 0:
+            raise EspalierError(f"finish.sampled_plans must be at least 0, got {self.sampled_plans}")

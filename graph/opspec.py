@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import FormatError
 
-__all__ = ["FLOAT_BITS", "FREE_KINDS", "GATES", "KINDS", "OpSpec"]
+__all__ = ["CONVERSIONS", "FLOAT_BITS", "FREE_KINDS", "GATES", "KINDS", "OpSpec"]
 
 FLOAT_BITS = 32
 
@@ -41,6 +41,9 @@ GATES = {"gru": 3, "lstm": 4}
 
 #: Kinds that no engine spends time on: they only rename or re-shape.
 FREE_KINDS = ("reshape",)
+
+#: Operators between floats and integers; a device without a choice of number formats never executes them.
+CONVERSIONS = ("quantize", "dequantize")
 
 Shape = tuple[int, ...]
 

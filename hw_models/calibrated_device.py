@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..errors import EspalierError
-from ..graph.opspec import FLOAT_BITS, FREE_KINDS, KINDS, OpSpec
+from ..graph.opspec import CONVERSIONS, FLOAT_BITS, FREE_KINDS, KINDS, OpSpec
 from .cost import Cost, Estimate
 from .energy import EnergyModel, EnergySource
 from .predictors.efficiency import Coefficients, Efficiency
 from .predictors.work import QUANTITIES, operator_work, work_kind
 from .runtimes.runtime import Runtime
-from .table_device import CONVERSIONS
 
 __all__ = ["CalibratedDevice"]
 

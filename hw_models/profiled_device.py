@@ -11,6 +11,7 @@ from ..graph.opspec import FREE_KINDS, OpSpec
 from .cost import Cost
 from .energy import EnergyModel, EnergySource, MeasuredPower
 from .machine import cpu_model
+from .predictors.measurement import Measurement
 from .profiling.adaptive import Sampling
 from .profiling.noise import merged_noise
 from .profiling.overhead import Overhead
@@ -18,6 +19,7 @@ from .profiling.profiler import Profile, measure_overhead
 from .profiling.saying import say_trust
 from .runtimes.runtime import make_runtime
 from .table_device import summed_latency, table_features
+from .tables.correction import FEWEST_NETWORKS, Correction, fitted_correction
 from .tables.table import LookupTable
 
 __all__ = ["ProfiledDevice"]
@@ -40,10 +42,15 @@ class ProfiledDevice:
         runtime: "onnxruntime", "openvino" or "torch".
         threads: Threads that an inference may use.
         rounds: Samples of each operator, at least.
-        max_rounds: Samples of an operator whose median stays uncertain, at most; five times `rounds` when None.
+        max_rounds: Samples of an operator whose median stays uncertain, at most; three times `rounds` when None.
         tolerance: How uncertain a median may be: half the width of its 95 % interval as a share of it.
+        networks: Whole networks of a search space to measure, which the sum of operators is corrected by; 0 for none.
         energy: What predicts energy; AdaDeep's equation when None.
         table: File of the table; None for one in the cache folder.
+
+    Attributes:
+        correction: What the sum of operators is corrected by, for the space prepared for; None where no networks of it
+            were measured.
 
     Raises:
         EspalierError: The engine is unknown or not installed, or a number is out of range.
@@ -59,13 +66,18 @@ class ProfiledDevice:
         tolerance: float = 0.02,
         energy: EnergySource | None = None,
         table: str | None = None,
+        *,
+        networks: int = 0,
     ) -> None:
         self.name = name
         self.runtime = make_runtime(runtime, threads)
         self.keeps_integers = self.runtime.keeps_integers
         self.sampling = _sampling(rounds, max_rounds, tolerance)
+        self.networks = _networks(networks)
         self._energy = energy or EnergyModel()
         self._file = table
+        self._space: tuple[OpSpec, ...] = ()
+        self.correction: Correction | None = None
 
     @property
     def _title(self) -> str:
@@ -94,6 +106,21 @@ class ProfiledDevice:
 
     def prepare(self, ops: Iterable[OpSpec]) -> None:
         """Measure the operators that the table lacks, with a progress bar."""
+        self._space = tuple(dict.fromkeys(ops))
+        self._measure(self._space)
+        self._correct()
+
+    def learn(self, networks: Iterable[Measurement]) -> None:
+        """Remember measured networks and correct the sum of operators by those of the space prepared for."""
+        for network in networks:
+            self.table.add_network(network)
+        self.table.merge_into(self.table_path)
+        self._correct()
+
+    def _correct(self) -> None:
+        self.correction = fitted_correction(self.table, self._space) if self.networks else None
+
+    def _measure(self, ops: Iterable[OpSpec]) -> None:
         self._prepare_energy()
         missing = [op for op in dict.fromkeys(ops) if op.kind not in FREE_KINDS and op.key not in self.table.entries]
         if not missing:
@@ -123,14 +150,14 @@ class ProfiledDevice:
         self.table.merge_into(self.table_path)
 
     def cost(self, ops: Sequence[OpSpec]) -> Cost:
-        """The sum of the operators and of the call's overhead; both figures are modelled.
+        """The sum of the operators and of the call's overhead, corrected where networks were measured; modelled.
 
         Operators that were never measured are measured now.
         """
         if any(op.kind not in FREE_KINDS and op.key not in self.table.entries for op in ops):
-            self.prepare(ops)
+            self._measure(ops)
         self._prepare_energy()
-        latency = summed_latency(self.table, ops, f"{self.name} ({self._title})")
+        latency = summed_latency(self.table, ops, f"{self.name} ({self._title})", self.correction)
         return Cost(latency, self._energy.estimate(ops, latency))
 
     def features(self) -> tuple[float, ...]:
@@ -145,4 +172,10 @@ def _sampling(rounds: int, max_rounds: int | None, tolerance: float) -> Sampling
         raise EspalierError(f"device.max_rounds must be at least device.rounds, {rounds}, got {max_rounds}")
     if not tolerance > 0:
         raise EspalierError(f"device.tolerance must be above 0, such as 0.02 for 2 %, got {tolerance}")
-    return Sampling(rounds, 5 * rounds if max_rounds is None else max_rounds, tolerance)
+    return Sampling(rounds, 3 * rounds if max_rounds is None else max_rounds, tolerance)
+
+
+def _networks(count: int) -> int:
+    if count and count < FEWEST_NETWORKS:
+        raise EspalierError(f"device.networks must be 0 or at least {FEWEST_NETWORKS}, got {count}")
+    return count

@@ -7,21 +7,19 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import EspalierError, FormatError
-from ..graph.opspec import FREE_KINDS, OpSpec
+from ..graph.opspec import CONVERSIONS, FREE_KINDS, OpSpec
 from .cost import Cost, Estimate
 from .energy import EnergyModel, EnergySource
 from .predictors.measurement import Measurement
 from .runtimes.runtime import Runtime
+from .tables.correction import Correction, fitted_correction
 from .tables.coverage import Coverage
 from .tables.formats import guess_format, import_table
 from .tables.interpolation import Estimated, Interpolation
-from .tables.sums import relative_unit, summed_latency, table_features
+from .tables.sums import relative_unit, sum_title, summed_latency, table_features
 from .tables.table import LookupTable
 
-__all__ = ["CONVERSIONS", "TableDevice", "summed_latency", "table_features"]
-
-#: Operators that a device without a choice of number formats never executes.
-CONVERSIONS = ("quantize", "dequantize")
+__all__ = ["TableDevice", "summed_latency", "table_features"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,10 @@ class TableDevice:
         name: Name of the device; None for the table's.
         origin: Where the file is to be had, for the error when it is missing.
 
+    Attributes:
+        correction: What the sum of operators is corrected by, for the space prepared for; None where the table has no
+            networks of it.
+
     Raises:
         FormatError: The file is missing or damaged.
     """
@@ -74,15 +76,19 @@ class TableDevice:
         self._only_bits = only_bits
         self._free_kinds = frozenset((*FREE_KINDS, *free_kinds, *(CONVERSIONS if only_bits else ())))
         self._known: dict[str, _Figures] = {}
+        self.correction: Correction | None = None
         self.name = name or self._table.device
         self.keeps_integers = self._table.keeps_integers
 
     def prepare(self, ops: Iterable[OpSpec]) -> None:
-        """Check that the table knows all of `ops`, or that they can be estimated.
+        """Check that the table knows all of `ops`, or that they can be estimated; correct their sum where it can be.
 
         Raises:
             EspalierError: Some are unknown; names one.
         """
+        ops = list(ops)
+        self.correction = fitted_correction(self._table, map(self._as_executed, ops))
+        self._known.clear()
         unknown = {op.key: op.kind for op in ops if not self._can_price(op)}
         if unknown:
             kinds = set(unknown.values())
@@ -125,10 +131,12 @@ class TableDevice:
         latency, variance, doubt = self._table.call_overhead_ms, 0.0, 0.0
         energy = energy_doubt = 0.0
         estimated = extrapolated = 0
-        known = self._known
-        for op in ops:
+        known, correction = self._known, self.correction
+        for previous, op in zip((None, *ops), ops, strict=False):
             figures = known.get(op.key) or self._look_up(op)
             latency += figures.latency
+            if correction:
+                latency += correction.between_ms(previous, op)
             variance += figures.latency_variance
             energy += figures.energy
             if figures.is_estimated:
@@ -136,8 +144,9 @@ class TableDevice:
                 energy_doubt += figures.energy_doubt
                 estimated += 1
                 extrapolated += figures.is_extrapolated
-        on = f"{self.name} table, sum of operators" + _caveat(estimated, extrapolated, len(ops))
-        std = math.sqrt(variance + doubt * doubt)
+        on = f"{self.name} table, {sum_title(correction)}{_caveat(estimated, extrapolated, len(ops))}"
+        common = correction.relative_std * latency if correction else 0.0
+        std = math.sqrt(variance + doubt * doubt + common * common)
         latency_ms = Estimate(latency, std, "modelled", on, relative_unit(self._table.unit))
         if not self._has_energies:
             return Cost(latency_ms, self._energy.estimate(ops, latency_ms))
@@ -177,8 +186,14 @@ class TableDevice:
     def _look_up(self, op: OpSpec) -> _Figures:
         """What an operator costs, remembered under its own key."""
         if op.key not in self._known:
-            self._known[op.key] = _Figures() if op.kind in self._free_kinds else self._figures(op)
+            self._known[op.key] = self._corrected(op)
         return self._known[op.key]
+
+    def _corrected(self, op: OpSpec) -> _Figures:
+        figures = _Figures() if op.kind in self._free_kinds else self._figures(op)
+        if self.correction is None or (op.kind in self._free_kinds and op.kind not in FREE_KINDS):
+            return figures
+        return replace(figures, latency=self.correction.operator_ms(self._as_executed(op), figures.latency))
 
     def _figures(self, op: OpSpec) -> _Figures:
         executed = self._as_executed(op)

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from ..files import write_text
+from .prediction import prediction_rows
 from .summary import has_own_cost
 from .units import BOUND_LABELS, LABELS, formatted, formatted_estimate, points_text, unit_of
 
@@ -36,6 +37,7 @@ def write_report(folder: Path, summary: Mapping[str, Any], config: str) -> None:
         points=points_text(-summary["accuracy_drop_points"]),
         predicted=_unbroken(formatted_estimate("latency_ms", summary["searched"]["latency_ms"])),
         measured=_unbroken(formatted_estimate("latency_ms", summary["final"]["latency_ms"])),
+        predictions=prediction_rows(summary),
         config=config,
     )
     write_text(folder / "report.html", page)

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 
 from .comparison import FEW_RUNS
+from .prediction import prediction_text
 from .units import BOUND_LABELS, LABELS, formatted, formatted_estimate, points_text, unit_of
 
 __all__ = ["choices_table", "comparison_table", "demand_table", "metrics_table", "summary_tables"]
@@ -18,7 +19,13 @@ def summary_tables(summary: Mapping[str, Any]) -> Group:
     Args:
         summary: What `summary.json` holds.
     """
-    return Group(metrics_table(summary), *_demand_parts(summary), choices_table(summary))
+    prediction = prediction_text(summary)
+    return Group(
+        metrics_table(summary),
+        *([prediction] if prediction else []),
+        *_demand_parts(summary),
+        choices_table(summary),
+    )
 
 
 def _demand_parts(summary: Mapping[str, Any]) -> list[Table | str]:

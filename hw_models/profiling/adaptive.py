@@ -25,7 +25,7 @@ class Sampling:
     """
 
     rounds: int = 15
-    max_rounds: int = 75
+    max_rounds: int = 45
     tolerance: float = 0.02
 
     def is_settled(self, samples: NDArray[np.float64]) -> bool:

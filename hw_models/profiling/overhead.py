@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .timing import Timing, summarise, time_alternating
+import numpy as np
+from numpy.typing import NDArray
+
+from .timing import summarise, time_alternating
 
 __all__ = ["Overhead"]
+
+#: The least disturbed of so many tries counts.
+_TRIES = 5
+
+#: Nothing takes less than a nanosecond, whatever a subtraction says.
+_LEAST_MS = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +41,19 @@ class Overhead:
             extra: How many more the second has.
             rounds: Samples of each.
         """
-        short, long = (summarise(row).median_ms for row in time_alternating([one, many], rounds))
+        tries = [time_alternating([one, many], max(1, rounds // _TRIES)) for _ in range(_TRIES)]
+        short, long = min(([summarise(row).median_ms for row in samples] for samples in tries), key=min)
         operator_ms = max(long - short, 0.0) / extra
-        return cls(max(short - operator_ms, 0.0), operator_ms)
+        return cls(0.0, operator_ms).beside(short)
 
-    def net_ms(self, timing: Timing) -> float:
-        """Milliseconds of an operator inside a network; no less than starting it takes."""
-        return max(timing.median_ms - self.call_ms, self.operator_ms)
+    def beside(self, trivial_ms: float) -> Overhead:
+        """The overhead while a call of one trivial operator took `trivial_ms`."""
+        return replace(self, call_ms=max(trivial_ms - self.operator_ms, 0.0))
+
+    def net(self, samples_ms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Milliseconds of an operator inside a network, from those of a call; no less than starting it takes.
+
+        Args:
+            samples_ms: Shape (rounds,).
+        """
+        return np.maximum(samples_ms - self.call_ms, max(self.operator_ms, _LEAST_MS))

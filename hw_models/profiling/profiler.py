@@ -1,20 +1,18 @@
 """Timing operators live, one after the other, on an engine of this machine."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from ...graph.opspec import FREE_KINDS, OpSpec
 from ...progress import step
 from ..runtimes.runtime import Runtime
 from ..tables.table import Entry
-from .adaptive import Sampling, time_until_tight
+from .adaptive import Sampling
 from .noise import Noise, NoiseWatch
+from .operator_times import OperatorTimes, Samples
 from .overhead import Overhead
 from .timing import one_processor, relative_half_width, summarise
 
 __all__ = ["Profile", "measure_overhead"]
-
-#: Operators that take turns: many enough for a disturbance to hit several of them, few enough to stay in the caches.
-_GROUP = 8
 
 
 def measure_overhead(runtime: Runtime, rounds: int = 100) -> Overhead:
@@ -24,12 +22,12 @@ def measure_overhead(runtime: Runtime, rounds: int = 100) -> Overhead:
 
 
 class Profile:
-    """Measures operators, each descriptor once, in groups that take turns, and watches the machine meanwhile.
+    """Measures operators, each descriptor once, in groups that take turns, in several passes; watches the machine.
 
     Args:
         runtime: The engine.
         specs: What to measure; repetitions and operators that take no time are left out.
-        overhead: What to subtract from each measurement.
+        overhead: What starting an operator takes; what a call takes is measured beside each group.
         sampling: How often to measure.
 
     Attributes:
@@ -49,28 +47,28 @@ class Profile:
         """Measure, with a progress bar.
 
         Yields:
-            The entries of one group, so that whoever is interrupted can keep what was measured.
+            The entries of one group from all that was measured of them so far, so that whoever is interrupted can keep
+            them; every operator comes several times.
         """
         if not self._wanted:
             return
-        with step("profiling operators", len(self._wanted)) as advance, one_processor(self._runtime.threads):
+        trivial, _, _ = self._runtime.call_overhead()
+        times = OperatorTimes(self._wanted, trivial, self._overhead, self._sampling)
+        with step("profiling operators", times.turns) as advance, one_processor(self._runtime.threads):
             self._watch = NoiseWatch()
-            for start in range(0, len(self._wanted), _GROUP):
-                group = self._wanted[start : start + _GROUP]
-                yield self._measured(group)
+            for turn, found in enumerate(times.measure(self._runtime.operator)):
+                yield [self._entry(spec, samples) for spec, samples in found.items()]
                 self._watch.look()
-                advance(len(group), group[-1].kind)
+                kind = next(iter(found)).kind
+                advance(turn < times.turns, kind if turn < times.turns else f"{kind}, again")
 
     def noise(self) -> Noise | None:
         """What disturbed the machine so far; None before anything was measured."""
         return self._watch.report() if self._watch else None
 
-    def _measured(self, group: Sequence[OpSpec]) -> list[Entry]:
-        calls = [self._runtime.operator(spec) for spec in group]
-        entries = []
-        for spec, samples in zip(group, time_until_tight(calls, self._sampling), strict=True):
-            timing = summarise(samples)
-            entries.append(Entry(spec, self._overhead.net_ms(timing), timing.std_ms, timing.samples))
-            if not self._sampling.is_settled(samples):
-                self.unsettled[spec] = relative_half_width(samples)
-        return entries
+    def _entry(self, spec: OpSpec, samples: Samples) -> Entry:
+        timing = summarise(samples)
+        self.unsettled.pop(spec, None)
+        if not self._sampling.is_settled(samples):
+            self.unsettled[spec] = relative_half_width(samples)
+        return Entry(spec, timing.median_ms, timing.std_ms, timing.samples)

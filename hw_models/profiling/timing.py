@@ -23,8 +23,9 @@ __all__ = [
 
 Call = Callable[[], object]
 
-#: A sample shorter than this would mostly measure the clock and the scheduler.
-_SAMPLE_SECONDS = 2e-4
+#: A sample shorter than this would mostly measure the scheduler, and what a whole network finds in the caches once, at
+#: its first calls.
+_SAMPLE_SECONDS = 1e-3
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import EspalierError
 from ...files import content_hash, write_bytes, write_json, write_text
-from ...graph.opspec import FREE_KINDS, OpSpec
+from ...graph.opspec import CONVERSIONS, FREE_KINDS, OpSpec
 from ...progress import step
 from ..profiling.adaptive import Sampling
 from ..runtimes.onnx_builders import chain_model, operator_model
@@ -27,7 +27,9 @@ _MODULES = (
     "profiling/adaptive",
     "profiling/machine_state",
     "profiling/noise",
+    "profiling/operator_times",
     "profiling/overhead",
+    "profiling/steady",
     "profiling/timing",
     "runner/__init__",
     "runner/formats",
@@ -96,7 +98,7 @@ def check_empty(folder: Path) -> None:
 def _written_model(spec: OpSpec, number: int, folder: Path) -> dict[str, Any]:
     name = f"models/{number:05}.onnx"
     write_bytes(folder / name, hollow(operator_model(spec)[0].SerializeToString()))
-    is_conversion = spec.kind in ("quantize", "dequantize")
+    is_conversion = spec.kind in CONVERSIONS
     strip = len(spec.input_shape) == _FEATURE_MAP and not is_conversion
     return {"key": spec.key, "spec": spec.to_dict(), "file": name, "strip": strip}
 

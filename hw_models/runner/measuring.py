@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..profiling.adaptive import Sampling, time_until_tight
+from ..profiling.adaptive import Sampling
 from ..profiling.noise import NOISE_FIGURES, Noise, NoiseWatch, merged_noise
+from ..profiling.operator_times import OperatorTimes, Samples
 from ..profiling.overhead import Overhead
 from ..profiling.timing import one_processor, relative_half_width, summarise
 from ..runtimes.onnx_layout import without_reorders
@@ -21,9 +23,6 @@ from ..runtimes.onnx_sessions import make_session
 from .weights import filled
 
 __all__ = ["Measuring", "read_object", "write_object"]
-
-#: Operators that take turns.
-_GROUP = 8
 
 #: Seconds between two writings of the results.
 _SAVE_SECONDS = 2.0
@@ -57,50 +56,42 @@ class Measuring:
         """Measure.
 
         Args:
-            progress: Is told how many operators are known, and of how many.
+            progress: Is told how many measurements are done, and of how many.
         """
         known, wanted = self._results["entries"], self._manifest["operators"]
-        missing = [operator for operator in wanted if operator["key"] not in known]
+        missing = {operator["key"]: operator for operator in wanted if operator["key"] not in known}
         with one_processor(self._threads):
-            overhead = self._overhead()
+            times = OperatorTimes(list(missing), self._trivial, self._overhead(), self._sampling)
             watch, before, saved = NoiseWatch(), _noise(self._results), time.monotonic()
-            for start in range(0, len(missing), _GROUP):
-                for operator, entry in self._measured(missing[start : start + _GROUP], overhead):
-                    known[operator["key"]] = entry
+            for turn, found in enumerate(times.measure(lambda key: self._operator(missing[key]))):
+                known |= {key: _entry(missing[key]["spec"], samples) for key, samples in found.items()}
                 watch.look()
-                if time.monotonic() - saved > _SAVE_SECONDS or start + _GROUP >= len(missing):
-                    merged = merged_noise(before, watch.report())
-                    self._results["noise"] = merged.to_dict() if merged else {}
-                    write_object(self._path, self._results)
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    self._save(before, watch.report())
                     saved = time.monotonic()
-                progress(len(known), len(wanted))
+                progress(min(turn + 1, times.turns), times.turns)
+            self._save(before, watch.report())
+
+    def _save(self, before: Noise | None, now: Noise) -> None:
+        merged = merged_noise(before, now)
+        self._results["noise"] = merged.to_dict() if merged else {}
+        write_object(self._path, self._results)
 
     def _overhead(self) -> Overhead:
         if "call_overhead_ms" not in self._results:
             facts = self._manifest["overhead"]
-            one, many = (self._call(facts[name], strip=False) for name in ("one", "many"))
+            one, many = self._trivial, self._call(facts["many"], strip=False)
             measured = Overhead.measured(one, many, int(facts["extra"]), rounds=100)
             self._results["call_overhead_ms"] = measured.call_ms
             self._results["operator_overhead_ms"] = measured.operator_ms
         return Overhead(self._results["call_overhead_ms"], self._results["operator_overhead_ms"])
 
-    def _measured(
-        self, group: Sequence[dict[str, Any]], overhead: Overhead
-    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        calls = [self._call(operator["file"], operator["strip"]) for operator in group]
-        for operator, samples in zip(group, time_until_tight(calls, self._sampling), strict=True):
-            timing = summarise(samples)
-            yield (
-                operator,
-                {
-                    "spec": operator["spec"],
-                    "mean": overhead.net_ms(timing),
-                    "std": timing.std_ms,
-                    "samples": timing.samples,
-                    "median_ms": timing.median_ms,
-                    "half_width": relative_half_width(samples),
-                },
-            )
+    @cached_property
+    def _trivial(self) -> Call:
+        return self._call(self._manifest["overhead"]["one"], strip=False)
+
+    def _operator(self, operator: dict[str, Any]) -> Call:
+        return self._call(operator["file"], operator["strip"])
 
     def _call(self, name: str, strip: bool) -> Call:
         model = filled((self._folder / name).read_bytes())
@@ -110,6 +101,17 @@ class Measuring:
             inner, inner_feeds = without_reorders(model, feeds, self._threads)
             session, feeds = make_session(inner, self._threads, optimise=False), inner_feeds
         return lambda: session.run(None, feeds)
+
+
+def _entry(spec: Any, samples: Samples) -> dict[str, Any]:
+    timing = summarise(samples)
+    return {
+        "spec": spec,
+        "mean": timing.median_ms,
+        "std": timing.std_ms,
+        "samples": timing.samples,
+        "half_width": relative_half_width(samples),
+    }
 
 
 def _random(port: Any) -> NDArray[Any]:

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_object(options.output, results)
     wanted, known = len(manifest["operators"]), len(results["entries"])
     sys.stdout.write(f"{wanted} operators, {known} known already; results go to {options.output}\n")
-    Measuring(options.folder, manifest, results, options.output).run(_Shown(known))
+    Measuring(options.folder, manifest, results, options.output).run(_Shown())
     _say_trust(results, float(manifest["sampling"]["tolerance"]))
 
 
@@ -83,13 +83,13 @@ def _resumed(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
 class _Shown:
     """Prints how far it is and how long it will take: one changing line on a terminal, every tenth elsewhere."""
 
-    def __init__(self, known: int) -> None:
-        self._started, self._known, self._said = time.monotonic(), known, 0
+    def __init__(self) -> None:
+        self._started, self._said = time.monotonic(), 0
 
     def __call__(self, done: int, wanted: int) -> None:
         elapsed = time.monotonic() - self._started
-        left = elapsed / max(1, done - self._known) * (wanted - done)
-        line = f"{done} of {wanted} operators, {_duration(left)} left"
+        left = elapsed / max(1, done) * (wanted - done)
+        line = f"{done} of {wanted} groups of operators, {_duration(left)} left"
         if sys.stdout.isatty():
             sys.stdout.write(f"\r{line:<60}" + ("\n" if done == wanted else ""))
         elif 10 * done // wanted > self._said:

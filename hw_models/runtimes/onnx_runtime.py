@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...graph.opspec import OpSpec
+from ...graph.opspec import CONVERSIONS, OpSpec
 from .onnx_builders import Feeds, chain_model, operator_model
 from .onnx_export import export_onnx
 from .onnx_layout import without_reorders
@@ -48,7 +48,7 @@ class OnnxRuntime:
     def operator(self, spec: OpSpec) -> Call:
         """One operator as a session of its own."""
         model, feeds = operator_model(spec)
-        if spec.kind in ("quantize", "dequantize"):
+        if spec.kind in CONVERSIONS:
             return self._call(self._session(model.SerializeToString()), feeds)
         # A model that cannot be stripped is timed as it is, which overstates a small operator.
         with contextlib.suppress(Exception):

@@ -13,7 +13,7 @@ from openvino.preprocess import PrePostProcessor
 from openvino.utils import replace_node
 from torch import Tensor, nn
 
-from ...graph.opspec import FLOAT_BITS, OpSpec
+from ...graph.opspec import CONVERSIONS, FLOAT_BITS, OpSpec
 from .onnx_builders import Feeds, operator_model, product_chain_model
 from .onnx_export import export_onnx
 
@@ -53,7 +53,7 @@ class OpenVinoRuntime:
         """One operator as a compiled model of its own."""
         model, feeds = operator_model(spec)
         read = self._core.read_model(model.SerializeToString())
-        if spec.bits == FLOAT_BITS and spec.kind not in ("quantize", "dequantize"):
+        if spec.bits == FLOAT_BITS and spec.kind not in CONVERSIONS:
             read, feeds = _channels_last(read, feeds)
         return _Request(self._compiled(read), feeds)
 

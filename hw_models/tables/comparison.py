@@ -79,7 +79,8 @@ def compare_tables(first: LookupTable, second: LookupTable) -> Comparison:
     logs: dict[str, list[float]] = defaultdict(list)
     for difference in found:
         if difference.first > 0 and difference.second > 0:
-            logs[_kind(ours[difference.key])].append(math.log(difference.ratio))
+            kind = "network" if difference.key in first.networks else _kind(ours[difference.key])
+            logs[kind].append(math.log(difference.ratio))
     return Comparison(
         len(shared),
         tuple(sorted(apart, key=lambda d: -abs(math.log(d.ratio)) if 0 < d.ratio < math.inf else -math.inf)),
@@ -120,7 +121,9 @@ def merge_tables(first: LookupTable, second: LookupTable, even_if_different: boo
     entries = first.entries.keys() & second.entries.keys()
     blocks = first.blocks.keys() & second.blocks.keys()
     pooled = {key: _pooled_entry(first.entries[key], second.entries[key]) for key in entries}
+    networks = first.networks.keys() & second.networks.keys()
     pooled_blocks = {label: _pooled_block(first.blocks[label], second.blocks[label]) for label in blocks}
+    pooled_networks = {label: _pooled_block(first.networks[label], second.networks[label]) for label in networks}
     return replace(
         first,
         device=_joined(first.device, second.device),
@@ -134,6 +137,7 @@ def merge_tables(first: LookupTable, second: LookupTable, even_if_different: boo
         energy_unit=first.energy_unit or second.energy_unit,
         entries={**first.entries, **second.entries, **pooled},
         blocks={**first.blocks, **second.blocks, **pooled_blocks},
+        networks={**first.networks, **second.networks, **pooled_networks},
     )
 
 
@@ -147,7 +151,7 @@ def _check_units(first: LookupTable, second: LookupTable, done: str) -> None:
 
 
 def _measured(table: LookupTable) -> dict[str, Entry | Measurement]:
-    return {**table.entries, **table.blocks}
+    return {**table.entries, **table.blocks, **table.networks}
 
 
 def _figures(measured: Entry | Measurement) -> tuple[float, float, int]:
@@ -184,7 +188,7 @@ def _pooled_entry(ours: Entry, theirs: Entry) -> Entry:
 
 def _pooled_block(ours: Measurement, theirs: Measurement) -> Measurement:
     if ours.ops != theirs.ops:
-        raise EspalierError(f"the tables mean different operators by the block {ours.label[:80]!r}")
+        raise EspalierError(f"the tables mean different operators by {ours.label[:80]!r}")
     mean, std, samples = _pool(ours, theirs)
     return replace(ours, latency_ms=mean, std_ms=std, samples=samples)
 

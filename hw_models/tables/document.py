@@ -17,6 +17,9 @@ __all__ = ["is_parquet", "read_document", "read_strict_json", "write_document"]
 LARGEST_BYTES = 256 * 2**20
 LARGEST_ROWS = 2_000_000
 
+#: Kind of a row of several operators -> its place in the document.
+_TOGETHER = {"block": "blocks", "network": "networks"}
+
 _MAGIC = b"PAR1"
 _HEADER = b"espalier"
 _SCHEMA = pa.schema(
@@ -44,8 +47,9 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
         write_json(path, document)
         return
     rows = [_entry_row(key, entry) for key, entry in document["entries"].items()]
-    rows += [_block_row(label, block) for label, block in document.get("blocks", {}).items()]
-    header = {name: value for name, value in document.items() if name not in ("entries", "blocks")}
+    for kind, place in _TOGETHER.items():
+        rows += [_block_row(kind, label, block) for label, block in document.get(place, {}).items()]
+    header = {name: value for name, value in document.items() if name not in ("entries", *_TOGETHER.values())}
     schema = _SCHEMA.with_metadata({_HEADER: json.dumps(header, allow_nan=False).encode()})
     with atomic_path(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
@@ -105,9 +109,9 @@ def _entry_row(key: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": "operator", "key": key, "operators": json.dumps([entry["spec"]])} | figures
 
 
-def _block_row(label: str, block: Mapping[str, Any]) -> dict[str, Any]:
+def _block_row(kind: str, label: str, block: Mapping[str, Any]) -> dict[str, Any]:
     figures = {name: value for name, value in block.items() if name != "ops"}
-    return {"kind": "block", "key": label, "operators": json.dumps(block["ops"])} | figures
+    return {"kind": kind, "key": label, "operators": json.dumps(block["ops"])} | figures
 
 
 def _read_parquet(path: Path) -> dict[str, Any]:
@@ -121,10 +125,10 @@ def _read_parquet(path: Path) -> dict[str, Any]:
     except (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise FormatError(f"{path} cannot be read as Parquet: {reason}") from error
-    document = header | {"entries": {}, "blocks": {}}
+    document = header | {"entries": {}} | {place: {} for place in _TOGETHER.values()}
     for number, row in enumerate(rows):
         _take_row(document, row, f"{problem}: row {number}")
-    return document if document["blocks"] else {k: v for k, v in document.items() if k != "blocks"}
+    return {name: value for name, value in document.items() if value or name not in _TOGETHER.values()}
 
 
 def _check_sizes(metadata: Any, problem: str) -> None:
@@ -153,9 +157,9 @@ def _take_row(document: dict[str, Any], row: Mapping[str, Any], problem: str) ->
     figures = {name: row[name] for name in ("mean", "std", "samples")}
     figures |= {name: row[name] for name in ("energy", "number_format") if row[name] is not None}
     operators = read_strict_json(str(row["operators"]).encode(), problem)
-    place = {"operator": "entries", "block": "blocks"}.get(row["kind"])
+    place = {"operator": "entries", **_TOGETHER}.get(row["kind"])
     if place is None or not isinstance(operators, list) or not operators:
-        raise FormatError(f"{problem}: expected an operator or a block, got {str(row['kind'])[:80]!r}")
+        raise FormatError(f"{problem}: expected an operator, a block or a network, got {str(row['kind'])[:80]!r}")
     if row["key"] in document[place]:
         raise FormatError(f"{problem}: the key {row['key'][:80]!r} is given twice")
     whole = {"spec": operators[0]} if place == "entries" and len(operators) == 1 else {"ops": operators}

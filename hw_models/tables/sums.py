@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from ...errors import EspalierError
 from ...graph.opspec import FLOAT_BITS, FREE_KINDS, OpSpec
 from ..cost import Estimate, Relative
+from .correction import Correction
 from .table import LookupTable
 
-__all__ = ["relative_unit", "summed_latency", "table_features"]
+__all__ = ["relative_unit", "sum_title", "summed_latency", "table_features"]
 
 
 def relative_unit(unit: str) -> Relative:
@@ -16,28 +17,41 @@ def relative_unit(unit: str) -> Relative:
     return "relative" if unit == "relative" else ""
 
 
-def summed_latency(table: LookupTable, ops: Sequence[OpSpec], on: str) -> Estimate:
+def summed_latency(
+    table: LookupTable, ops: Sequence[OpSpec], on: str, correction: Correction | None = None
+) -> Estimate:
     """Milliseconds of operators one after the other.
 
     Args:
         table: Holds them all.
         ops: Descriptors; those that take no time are skipped.
         on: What to state as the source.
+        correction: What the sum leaves out; None for the plain sum.
 
     Raises:
         EspalierError: The table lacks an operator.
     """
     total, variance = table.call_overhead_ms, 0.0
     entries = table.entries
-    for op in ops:
+    for previous, op in zip((None, *ops), ops, strict=False):
+        if correction:
+            total += correction.between_ms(previous, op)
         if op.kind in FREE_KINDS:
+            total += correction.operator_ms(op, 0.0) if correction else 0.0
             continue
         entry = entries.get(op.key)
         if entry is None:
             raise EspalierError(f"the latency table of {table.device} lacks the operator {op.key}")
-        total += entry.mean
+        total += correction.operator_ms(op, entry.mean) if correction else entry.mean
         variance += entry.std * entry.std
-    return Estimate(total, math.sqrt(variance), "modelled", f"{on}, sum of operators", relative_unit(table.unit))
+    if correction:
+        variance += (correction.relative_std * total) ** 2
+    return Estimate(total, math.sqrt(variance), "modelled", f"{on}, {sum_title(correction)}", relative_unit(table.unit))
+
+
+def sum_title(correction: Correction | None) -> str:
+    """How a latency was arrived at."""
+    return f"sum of operators, corrected by {correction.networks} networks" if correction else "sum of operators"
 
 
 def table_features(table: LookupTable) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from .entry import Entry, block_to_dict, read_block, read_entry, read_number, sh
 
 __all__ = ["TABLE_VERSION", "EnergyUnit", "Entry", "LookupTable", "Unit"]
 
-#: Version 2 added energy, number formats, blocks, a source, and figures that are only relative; 1 is still read.
+#: Version 2 added energy, number formats, blocks, networks, a source and relative figures; 1 is still read.
 TABLE_VERSION = 2
 
 #: "relative": the source does not say in what unit it counts, so only ratios of its figures mean anything.
@@ -28,8 +28,11 @@ _UNITS: dict[str, Unit] = {"ms": "ms", "relative": "relative"}
 _ENERGY_UNITS: dict[str, EnergyUnit] = {"": "", "mJ": "mJ", "relative": "relative"}
 _TEXTS = ("device", "runtime", "cpu", "created")
 _KNOWN = {1: {"format", "version", "unit", *_TEXTS, "versions", "keeps_integers", "call_overhead_ms", "entries"}}
-_KNOWN[2] = _KNOWN[1] | {"energy_unit", "source", "blocks", "noise"}
+_KNOWN[2] = _KNOWN[1] | {"energy_unit", "source", "blocks", "networks", "noise"}
 _LONGEST_TEXT = 2000
+
+#: Where operators stand that were measured together.
+_TOGETHER = ("blocks", "networks")
 
 
 @dataclass
@@ -51,6 +54,7 @@ class LookupTable:
         energy_unit: Unit of the energies: "mJ" or "relative"; "" where the table has none.
         source: Who measured, and under which licence it was published; "" for what Espalier measured.
         blocks: Label -> operators that were only measured together.
+        networks: Label -> a whole network, calling the engine included: what the sum of its operators is judged by.
     """
 
     device: str
@@ -66,6 +70,7 @@ class LookupTable:
     energy_unit: EnergyUnit = ""
     source: str = ""
     blocks: dict[str, Measurement] = field(default_factory=dict)
+    networks: dict[str, Measurement] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
         """Add or replace an operator's latency."""
@@ -75,8 +80,12 @@ class LookupTable:
         """Add or replace the latency of operators that were measured together."""
         self.blocks[block.label] = block
 
+    def add_network(self, network: Measurement) -> None:
+        """Add or replace the latency of a whole network."""
+        self.networks[network.label] = network
+
     def measurements(self) -> list[Measurement]:
-        """Everything that was measured: blocks, and the entries that a descriptor states wholly, one operator each."""
+        """What can be taken apart: blocks, and the entries that a descriptor states wholly, one operator each."""
         alone = (e for e in self.entries.values() if not e.number_format)
         singles = [Measurement((e.spec,), e.mean, e.std, e.samples, e.key) for e in alone]
         return [*singles, *self.blocks.values()]
@@ -85,6 +94,7 @@ class LookupTable:
         """The versioned JSON form; what is not known is left out."""
         more = {"energy_unit": self.energy_unit, "source": self.source}
         blocks = {label: block_to_dict(block) for label, block in sorted(self.blocks.items())}
+        networks = {label: block_to_dict(network) for label, network in sorted(self.networks.items())}
         return {
             "format": _FORMAT,
             "version": TABLE_VERSION,
@@ -97,6 +107,7 @@ class LookupTable:
             **({"noise": self.noise.to_dict()} if self.noise else {}),
             "entries": {key: entry.to_dict() for key, entry in sorted(self.entries.items())},
             **({"blocks": blocks} if blocks else {}),
+            **({"networks": networks} if networks else {}),
         }
 
     def save(self, path: Path) -> None:
@@ -117,6 +128,7 @@ class LookupTable:
                     raise EspalierError(f"{path} counts in {other.unit}, what is to be added to it in {self.unit}")
                 self.entries = {**other.entries, **self.entries}
                 self.blocks = {**other.blocks, **self.blocks}
+                self.networks = {**other.networks, **self.networks}
                 self.noise = merged_noise(other.noise, self.noise)
             self.save(path)
 
@@ -158,7 +170,10 @@ class LookupTable:
             source=_text(values, "source", source) if "source" in values else "",
         )
         table.entries = {key: read_entry(key, entry, source) for key, entry in values["entries"].items()}
-        table.blocks = {label: read_block(label, block, source) for label, block in values.get("blocks", {}).items()}
+        table.blocks, table.networks = (
+            {label: read_block(label, block, source) for label, block in values.get(place, {}).items()}
+            for place in _TOGETHER
+        )
         if table.energy_unit == "" and any(entry.energy is not None for entry in table.entries.values()):
             raise FormatError(f'{source} gives energies but no \'energy_unit\': expected "mJ" or "relative"')
         return table
@@ -177,8 +192,8 @@ def _check_document(values: Any, source: str) -> None:
     for name, known in (("unit", units), ("energy_unit", list(_ENERGY_UNITS))):
         if name in values or name == "unit":
             _check_one_of(values.get(name), known, f"{source} has {name}")
-    for name in ("versions", "entries", "blocks"):
-        if not isinstance(values.get(name, {} if name == "blocks" else None), Mapping):
+    for name in ("versions", "entries", *_TOGETHER):
+        if not isinstance(values.get(name, {} if name in _TOGETHER else None), Mapping):
             raise FormatError(f"{source} must have the objects 'versions' and 'entries', got no object {name!r}")
 
 

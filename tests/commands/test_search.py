@@ -28,7 +28,7 @@ from espalier.reports.units import formatted
 from espalier.tasks.accuracy import accuracy
 from espalier.tasks.data.digits import digits
 
-from tests.commands.conftest import FAST, Finished, Run, wandb_records
+from tests.commands.conftest import FAST, HOST, Finished, Run, wandb_records
 
 _FILES = {
     "summary.json",
@@ -75,6 +75,15 @@ def test_the_summary_has_what_the_documentation_lists(summary: dict[str, Any], f
     assert summary["final"]["latency_ms"]["kind"] == "measured"
     predicted, measured = (summary[which]["latency_ms"]["value"] for which in ("searched", "final"))
     assert summary["prediction_error_percent"] == pytest.approx(100 * (predicted / measured - 1))
+    sample = summary["prediction"]
+    assert 1 <= len(sample["plans"]) <= 6
+    assert len({plan["plan"] for plan in sample["plans"]}) == len(sample["plans"])
+    assert all(plan["predicted_ms"] > 0 < plan["measured_ms"] for plan in sample["plans"])
+    errors = [100 * (plan["predicted_ms"] / plan["measured_ms"] - 1) for plan in sample["plans"]]
+    assert sample["median_error_percent"] == pytest.approx(float(np.median(errors)))
+    assert "corrected by" in summary["searched"]["latency_ms"]["on"]
+    assert f"{len(sample['plans'])} other plans" in finished.result.out
+    assert "Can the predictions be trusted?" in (finished.folder / "report.html").read_text()
     lost = summary["original"]["accuracy"]["value"] - summary["final"]["accuracy"]["value"]
     assert summary["accuracy_drop_points"] == pytest.approx(100 * lost)
     assert summary["final"]["storage_bytes"]["value"] == (finished.folder / "model.safetensors").stat().st_size
@@ -214,7 +223,7 @@ def test_loading_says_what_is_no_run_folder(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_files(finished: Finished, run: Run, tmp_path: Path) -> None:
     """The evaluations are answered by the store, the network is made anew."""
-    words = (*FAST, "device.rounds=3", "demand.max_accuracy_drop_points=30", f"hydra.run.dir={tmp_path / 'again'}")
+    words = (*FAST, *HOST, f"hydra.run.dir={tmp_path / 'again'}")
     result = run("search", *words)
     assert result.status == 0, result.err
     rows = [read_journal(folder / "evaluations.jsonl") for folder in (finished.folder, tmp_path / "again")]
@@ -274,7 +283,7 @@ def test_the_folder_of_another_run_is_left_alone(finished: Finished, run: Run) -
         return {path: path.read_bytes() for path in sorted(finished.folder.rglob("*")) if path.is_file()}
 
     before = contents()
-    words = (*FAST, "tracker=wandb", "device.rounds=3", "demand.max_accuracy_drop_points=30")
+    words = (*FAST, *HOST, "tracker=wandb")
     other = run("search", *words, "agent=random", "seed=9", f"hydra.run.dir={finished.folder}")
     assert other.status == 2
     assert "holds another run, which differs in agent, seed: choose another hydra.run.dir" in other.last_line

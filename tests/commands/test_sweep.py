@@ -63,18 +63,22 @@ def test_own_agents_and_rewards_need_no_fork(run: Run, tmp_path: Path, monkeypat
 
 
 def test_profile_writes_a_table_that_search_reads(run: Run, tmp_path: Path) -> None:
-    words = (*FAST, "device.rounds=2", "device.name=bench", "space.include=[features.3]")
+    words = (*FAST, "device.rounds=2", "device.networks=8", "device.name=bench", "space.include=[features.3]")
     result = run("profile", f"output={tmp_path / 'host.json'}", *words)
     assert result.status == 0, result.err
     table = LookupTable.load(tmp_path / "host.json")
     assert table.device == "bench"
     assert f"{len(table.entries)} operators" in result.out
+    assert f"{len(table.networks)} whole networks were measured: the sum of their operators is off by" in result.out
+    assert f"networks   {len(table.networks)} whole networks" in run("profile", "show", str(tmp_path / "host.json")).out
     assert not (tmp_path / "runs").exists()
     folder = tmp_path / "from_table"
     reused = (*FAST, "space.include=[features.3]", "device=table", f"device.table={tmp_path / 'host.json'}")
     result = run("search", *reused, "agent=greedy", f"hydra.run.dir={folder}")
     assert result.status == 0, result.err
-    assert json.loads((folder / "summary.json").read_text())["device"] == "bench"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["device"] == "bench"
+    assert f"corrected by {len(table.networks)} networks" in summary["final"]["latency_ms"]["on"]
     other = run("search", *FAST, "device=table", f"device.table={tmp_path / 'host.json'}")
     assert other.status == 2
     assert "lacks" in other.last_line

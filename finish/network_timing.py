@@ -1,0 +1,146 @@
+"""Timing whole networks on this machine: what the sum of their operators is judged and corrected by."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+
+from ..compression.assembly import assemble, fold_batch_norms
+from ..compression.bank import Bank
+from ..compression.plan import Plan
+from ..compression.realised import Realiser
+from ..compression.spread import spread_plans
+from ..compression.survey import Survey
+from ..files import content_hash
+from ..graph.integers import with_conversions
+from ..graph.opspec import OpSpec
+from ..hw_models.predictors.measurement import Measurement
+from ..hw_models.profiled_device import ProfiledDevice
+from ..hw_models.profiling.adaptive import Sampling, time_until_tight
+from ..hw_models.profiling.steady import Passes
+from ..hw_models.profiling.timing import Timing, one_processor, summarise
+from ..hw_models.runtimes.runtime import Executable, Runtime
+from ..progress import step
+from ..tasks.task import Task
+from .output_grids import with_output_grids
+
+__all__ = ["NetworkTimer", "learn_networks"]
+
+#: Networks are kept for groups that are measured again, unless all of them together take more memory than this.
+_KEPT_BYTES = 2**30
+
+#: Networks that take turns, beside the original.
+_GROUP = 7
+
+#: Images whose activations 8-bit outputs get their grids from; latency does not depend on them.
+_IMAGES = 32
+
+#: Of the plans that a device learns from; a search draws others.
+_SEED = 4711
+
+#: Draws of plans before it is believed that a space has no more networks.
+_DRAWS = 4
+
+
+class NetworkTimer:
+    """Measures plans as whole networks, at batch size 1.
+
+    Networks are timed as they come from the bank: refitting or fine-tuning them changes their weights and not their
+    operators.
+
+    Args:
+        task: The original network and its data.
+        survey: Its search space.
+        bank: The variants.
+        runtime: The engine.
+    """
+
+    def __init__(self, task: Task, survey: Survey, bank: Bank, runtime: Runtime) -> None:
+        self._task = task
+        self._survey = survey
+        self._bank = bank
+        self._runtime = runtime
+        self._realiser = Realiser(survey.graph, survey.fusion, bank)
+
+    def operators(self, plan: Plan) -> tuple[OpSpec, ...]:
+        """What the engine executes for a plan, in order; conversions between number formats included."""
+        operators = with_conversions(self._realiser.operators(plan), self._runtime.keeps_integers)
+        return tuple(spec for operator in operators for spec in operator.specs)
+
+    def label(self, plan: Plan) -> str:
+        """The name of a plan's measurement in a table: equal for plans whose operators are."""
+        return content_hash("\n".join(op.key for op in self.operators(plan)))[:16]
+
+    def different(self, count: int) -> dict[str, Plan]:
+        """Label -> plan of the original and a spread of others, each of whose operators differ.
+
+        Args:
+            count: How many; fewer where the space has fewer.
+        """
+        space = self._survey.space
+        found = {self.label(space.keep_plan): space.keep_plan}
+        for draw in range(_DRAWS):
+            for plan in spread_plans(space, count, _SEED + draw):
+                if len(found) < count:
+                    found.setdefault(self.label(plan), plan)
+        return found
+
+    def measure(self, plans: Sequence[Plan], sampling: Sampling, title: str) -> list[Measurement]:
+        """Measure plans in groups that take turns with the original.
+
+        A plan's latency is its ratio to the original beside it times the original's over all groups, so that a change
+        of the machine's speed between two groups is no difference between their plans. Groups that met a slower machine
+        are measured again.
+
+        Args:
+            plans: What to measure.
+            sampling: How often.
+            title: Of the progress.
+        """
+        passes: Passes[Plan, Timing] = Passes(_GROUP)
+        executable = self._executable if self._weights_bytes * len(plans) > _KEPT_BYTES else cache(self._executable)
+        original = self._executable(self._survey.space.keep_plan)
+        with step(title, len(plans)) as advance:
+            for number, group in passes.over(plans):
+                calls = [original, *map(executable, group)]
+                with one_processor(self._runtime.threads):
+                    samples = time_until_tight(calls, sampling)
+                original_ms = summarise(samples[0]).median_ms
+                is_first = group[0] not in passes.results()
+                passes.take(number, original_ms, [summarise(row / original_ms) for row in samples[1:]])
+                advance(len(group) if is_first else 0)
+        usual_ms = passes.reference_ms
+        return [self._measurement(plan, timing, usual_ms) for plan, (timing,) in passes.results().items()]
+
+    def _measurement(self, plan: Plan, relative: Timing, original_ms: float) -> Measurement:
+        figures = relative.median_ms * original_ms, relative.std_ms * original_ms, relative.samples
+        return Measurement(self.operators(plan), *figures, self.label(plan))
+
+    @property
+    def _weights_bytes(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._task.model.state_dict().values())
+
+    def _executable(self, plan: Plan) -> Executable:
+        # Fresh layers draw their first weights; who measures must not change what a search draws.
+        with torch.random.fork_rng(devices=[]):
+            network = assemble(self._task.model, plan, self._bank)
+        network = fold_batch_norms(network, self._survey.batch_norm_pairs)
+        if self._runtime.keeps_integers:
+            inputs = self._task.calibrate.inputs(slice(0, _IMAGES))
+            network = with_output_grids(network, self._survey.graph, self._survey.fusion, inputs)
+        return self._runtime.network(network, self._task.example_input)
+
+
+def learn_networks(timer: NetworkTimer, device: ProfiledDevice) -> None:
+    """Measure as many networks of a space as the device wants and does not know yet.
+
+    Args:
+        timer: Of the search space, on the device's engine.
+        device: Is prepared for the operators of the space.
+    """
+    if not device.networks:
+        return
+    wanted = timer.different(device.networks)
+    missing = [plan for label, plan in wanted.items() if label not in device.table.networks]
+    if missing:
+        device.learn(timer.measure(missing, device.sampling, "measuring whole networks"))

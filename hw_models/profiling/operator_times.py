@@ -1,0 +1,80 @@
+"""Timing operators so that they can be summed: robust against the machine, and without what a call takes."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .adaptive import Sampling, time_until_tight
+from .overhead import Overhead
+from .steady import Passes
+from .timing import summarise
+
+__all__ = ["OperatorTimes", "Samples"]
+
+#: Operators that take turns: many enough for a disturbance to hit several of them, few enough to stay in the caches.
+_GROUP = 8
+
+#: Each operator is prepared and measured so often, at different times; one bad one is outvoted.
+_PASSES = 3
+
+Call = Callable[[], object]
+Item = TypeVar("Item")
+
+#: Milliseconds of an operator, what a call takes subtracted; shape (rounds,).
+Samples = NDArray[np.float64]
+
+
+class OperatorTimes(Generic[Item]):
+    """Times operators in passes, each in the company of a trivial call that tells what calling takes right then.
+
+    Args:
+        items: The operators.
+        trivial: A call of an operator that does nothing.
+        overhead: What starting an operator takes.
+        sampling: How often to measure.
+
+    Attributes:
+        turns: How many groups are measured at least.
+    """
+
+    def __init__(self, items: Sequence[Item], trivial: Call, overhead: Overhead, sampling: Sampling) -> None:
+        self._items = items
+        self._trivial = trivial
+        self._overhead = overhead
+        self._sampling = sampling
+        self._passes: Passes[Item, Samples] = Passes(_GROUP)
+        self._unsettled: dict[Item, None] = {}
+        self.turns = _PASSES * math.ceil(len(items) / _GROUP)
+
+    def measure(self, prepare: Callable[[Item], Call]) -> Iterator[dict[Item, Samples]]:
+        """Measure group by group; operators whose median stays uncertain come again.
+
+        Args:
+            prepare: Makes an operator ready; is called anew each time.
+
+        Yields:
+            Everything that was sampled so far of the operators of one group.
+        """
+        rounds = math.ceil(self._sampling.rounds / _PASSES)
+        for number, group in self._schedule():
+            calls = [self._trivial, *map(prepare, group)]
+            reference, *rows = time_until_tight(calls, Sampling(rounds, rounds, self._sampling.tolerance))
+            trivial_ms = summarise(reference).median_ms
+            overhead = self._overhead.beside(trivial_ms)
+            self._passes.take(number, trivial_ms, [overhead.net(samples) for samples in rows])
+            results = self._passes.results()
+            found = {item: np.concatenate(results[item]) for item in group}
+            for item, samples in found.items():
+                self._unsettled.pop(item, None)
+                if not self._sampling.is_settled(samples):
+                    self._unsettled[item] = None
+            yield found
+
+    def _schedule(self) -> Iterator[tuple[int, Sequence[Item]]]:
+        """All operators in so many passes; then those that are still uncertain, as often again."""
+        yield from self._passes.over(self._items, _PASSES)
+        for _ in range(self._sampling.max_rounds // self._sampling.rounds - 1):
+            yield from self._passes.over(list(self._unsettled), _PASSES)

@@ -1,0 +1,91 @@
+"""Predicted against measured latencies of a sample of plans."""
+
+import pytest
+from espalier.compression.choice import Choice
+from espalier.compression.plan import Plan
+from espalier.compression.realised import Realiser
+from espalier.errors import EspalierError
+from espalier.evaluation.archive import Evaluation
+from espalier.evaluation.metrics import Metrics
+from espalier.finish.network_timing import NetworkTimer
+from espalier.finish.prediction import PredictedPlan, PredictionReport, measured_sample, spread_evaluations
+from espalier.finish.recipe import FinishRecipe
+from espalier.hw_models.cost import Estimate
+from espalier.hw_models.profiling.adaptive import Sampling
+from espalier.hw_models.runtimes.pytorch import PyTorchRuntime
+from espalier.reports.prediction import prediction_rows, prediction_text
+
+from tests.conftest import Small
+
+
+def _evaluation(number: int, latency_ms: float) -> Evaluation:
+    plan = Plan.of({"layer": Choice("pruning", {"kept": number})})
+    figure = Estimate(1.0, 0.0, "modelled", "test")
+    costs = dict.fromkeys(("energy_mj", "storage_bytes", "peak_memory_bytes", "macs", "parameters"), figure)
+    latency = Estimate(latency_ms, 0.1 * latency_ms, "modelled", "test")
+    return Evaluation(number, plan, Metrics(accuracy=0.5, latency_ms=latency, **costs), 0.0, True, 0.0, False)
+
+
+def test_the_sample_is_spread_over_the_latencies() -> None:
+    evaluations = [_evaluation(number, float(100 - number)) for number in range(100)]
+    latencies = [e.metrics.latency_ms.value for e in spread_evaluations(evaluations, 5)]
+    assert latencies == [1.0, 26.0, 51.0, 75.0, 100.0]
+    assert spread_evaluations([*evaluations[:2], evaluations[0]], 5) == [evaluations[1], evaluations[0]]
+    assert spread_evaluations(evaluations, 0) == []
+    assert spread_evaluations([], 5) == []
+
+
+def _report(*pairs: tuple[float, float]) -> PredictionReport:
+    return PredictionReport(tuple(PredictedPlan("hash", predicted, 0.01, measured) for predicted, measured in pairs))
+
+
+def test_errors_are_those_of_the_definition() -> None:
+    figures = _report((1.0, 1.0), (1.05, 1.0), (0.8, 1.0), (2.1, 2.0), (3.0, 4.0)).to_dict()
+    assert figures["median_error_percent"] == pytest.approx(0.0)
+    assert figures["worst_error_percent"] == pytest.approx(-25.0)
+    assert figures["within_10_percent"] == 3 / 5
+    # Ranks 2 3 1 4 5 against 2 2 2 4 5: covariance 8, variances 10 and 8.
+    assert figures["spearman"] == pytest.approx(8 / 80**0.5)
+    assert _report((1.0, 1.0), (2.0, 2.0)).to_dict()["spearman"] is None
+
+
+def test_people_read_it_in_one_line_and_a_table() -> None:
+    summary = {"prediction_error_percent": -4.25, "prediction": _report((0.9, 1.0), (1.0, 1.0)).to_dict()}
+    assert prediction_text(summary) == (
+        "predicted latency against measured: the winner -4.2 %; 2 other plans -5.0 % in the median, -10.0 % at worst, "
+        "2 of them within 10 %"
+    )
+    assert [row["error"] for row in prediction_rows(summary)] == ["-10.0 %", "+0.0 %"]
+    assert prediction_text({"prediction_error_percent": None}) == ""
+    assert prediction_text({"prediction_error_percent": 1.0}).endswith("the winner +1.0 %")
+    assert prediction_rows({"prediction_error_percent": 1.0}) == []
+
+
+def test_whole_networks_are_timed_and_the_winner_left_out(small: Small) -> None:
+    timer = NetworkTimer(small.task, small.survey, small.bank, PyTorchRuntime())
+    plans = list(timer.different(4).values())
+    assert plans[0] == small.survey.space.keep_plan
+    assert len({timer.operators(plan) for plan in plans}) == 4
+    evaluations = [
+        Evaluation(index, plan, small.evaluator.costs(plan), 0.0, True, 0.0, False) for index, plan in enumerate(plans)
+    ]
+    report = measured_sample(evaluations, evaluations[0], 6, timer)
+    assert report is not None
+    assert {plan.plan for plan in report.plans} == {plan.hash for plan in plans[1:]}
+    assert all(plan.measured_ms > 0 for plan in report.plans)
+    assert measured_sample(evaluations[:1], evaluations[0], 6, timer) is None
+    assert measured_sample(evaluations, evaluations[0], 0, timer) is None
+
+
+def test_a_measurement_names_the_operators_that_were_executed(small: Small) -> None:
+    timer = NetworkTimer(small.task, small.survey, small.bank, PyTorchRuntime())
+    plan = list(timer.different(3).values())[2]
+    (measured,) = timer.measure([plan], Sampling(3, 3, 1.0), "testing")
+    assert measured.label == timer.label(plan) != timer.label(small.survey.space.keep_plan)
+    timed = [op for op in measured.ops if op.kind not in ("reshape", "quantize", "dequantize")]
+    assert timed == list(Realiser(small.survey.graph, small.survey.fusion, small.bank).specs(plan))
+
+
+def test_a_negative_sample_is_refused() -> None:
+    with pytest.raises(EspalierError, match=r"finish\.sampled_plans must be at least 0, got -1"):
+        FinishRecipe(sampled_plans=-1)
