@@ -6,7 +6,7 @@
 Random plans of each network, from nearly nothing changed to everything, none of them among those that the device learnt
 from; plans take turns with the original in groups. *Sum* is the table's operators and one call, *corrected* what
 `device=host` answers: the sum corrected by `device.networks` other networks. With those measurements the correction is
-fitted again to fewer of them, to see how many it takes.
+fitted again to fewer networks, to see how many it takes.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def compared(prepared: Any, device: ProfiledDevice, count: int) -> dict[str, Any
     labels = timer.different(device.networks)
     learnt = [device.table.networks[label] for label in labels]
     plans = [plan for plan in spread_plans(survey.space, count + len(labels), _SEED) if timer.label(plan) not in labels]
-    others = timer.measure(thinned(plans, count), device.sampling, "measuring the judged plans")
+    others = timer.measure(thinned(plans, count), "measuring the judged plans")
     measured = np.array([network.latency_ms for network in others])
     corrected = np.array([device.cost(network.ops).latency_ms.value for network in others])
     sums = network_sums(device.table, others)

@@ -36,7 +36,7 @@ usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
   device=host                    a device that is measured live
   runtime=torch                  engine: onnxruntime, openvino or torch (short for device.runtime)
   device.threads=1               threads of an inference
-  device.tolerance=0.02          repeat until the 95 % interval of a median is within this share of it,
+  device.tolerance=0.05          repeat until the 95 % interval of a median is within this share of it,
   device.max_rounds=45           but no more often than this
   device.networks=32             whole networks to measure, which the sum of operators is corrected by; 0 for none
   space=all                      whose choices

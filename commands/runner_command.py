@@ -2,19 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from ..errors import EspalierError
+from ..finish.network_timing import NetworkTimer
 from ..hw_models.collector import OperatorCollector
 from ..hw_models.profiled_device import ProfiledDevice
 from ..hw_models.profiling.adaptive import Sampling
 from ..hw_models.profiling.saying import noise_text
 from ..hw_models.runner.results import read_result
-from ..hw_models.runtimes.runtime import missing_modules
-from ..progress import results
+from ..hw_models.runtimes.runtime import make_runtime, missing_modules
+from ..progress import results, step
+from ..tasks.task import Task
 from .building import build_device, resolved
 from .search import prepare_evaluator
+
+if TYPE_CHECKING:
+    from ..hw_models.runner.export import WholeNetwork
 
 __all__ = ["IMPORT", "export", "export_folder", "import_result"]
 
@@ -52,17 +59,36 @@ def export(folder: Path, config: DictConfig, _: Path) -> None:
         EspalierError: The folder is not empty, or a library is missing.
     """
     values = resolved(config)
-    if missing := missing_modules("onnx"):
+    if missing := missing_modules("onnx", "onnxruntime", "onnxscript"):
         raise EspalierError(f"{_FLAG} needs {', '.join(missing)}: pip install 'espalier[export]'")
     from ..hw_models.runner.export import check_empty, export_runner  # noqa: PLC0415  # needs an optional dependency
 
     check_empty(folder)  # before the network is trained and its variants are made
     device = build_device(values)
-    sampling = device.sampling if isinstance(device, ProfiledDevice) else Sampling()
+    live = device if isinstance(device, ProfiledDevice) else None
     collector = OperatorCollector()
-    prepare_evaluator(values, collector)
-    count = export_runner(collector.ops, folder, sampling)
-    results().print(f"{count} operators: copy {folder} to the device and read its README.txt", soft_wrap=True)
+    task, surveyed, bank, _ = prepare_evaluator(values, collector)
+    timer = NetworkTimer(task, surveyed, bank, make_runtime("onnxruntime", 1))
+    networks = _networks(timer, task, live.networks if live else 0)
+    count = export_runner(collector.ops, folder, live.sampling if live else Sampling(), networks)
+    also = f" and {len(networks)} networks" if networks else ""
+    results().print(f"{count} operators{also}: copy {folder} to the device and read its README.txt", soft_wrap=True)
+
+
+def _networks(timer: NetworkTimer, task: Task, count: int) -> list[WholeNetwork]:
+    """Networks of the search space as ONNX files."""
+    from ..hw_models.runner.export import WholeNetwork  # noqa: PLC0415  # needs an optional dependency
+    from ..hw_models.runtimes.onnx_export import export_onnx  # noqa: PLC0415  # needs an optional dependency
+
+    wanted = timer.different(count) if count else {}
+    found = []
+    with TemporaryDirectory() as temporary, step("exporting networks", len(wanted)) as advance:
+        for label, plan in wanted.items():
+            path = Path(temporary) / f"{label}.onnx"
+            export_onnx(timer.network(plan), task.example_input, path)
+            found.append(WholeNetwork(label, timer.operators(plan), path.read_bytes()))
+            advance()
+    return found
 
 
 def import_result(arguments: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
+from torch import nn
 
 from ..compression.assembly import assemble, fold_batch_norms
 from ..compression.bank import Bank
@@ -20,17 +21,24 @@ from ..hw_models.profiling.adaptive import Sampling, time_until_tight
 from ..hw_models.profiling.steady import Passes
 from ..hw_models.profiling.timing import Timing, one_processor, summarise
 from ..hw_models.runtimes.runtime import Executable, Runtime
+from ..hw_models.tables.correction import FEWEST_NETWORKS
 from ..progress import step
 from ..tasks.task import Task
 from .output_grids import with_output_grids
 
 __all__ = ["NetworkTimer", "learn_networks"]
 
-#: Networks are kept for groups that are measured again, unless all of them together take more memory than this.
-_KEPT_BYTES = 2**30
+#: Each network is measured so often, at different times and in other company; the middle one counts.
+_PASSES = 3
+
+#: Networks that together take more memory than this are not kept from pass to pass: each is measured once.
+_KEPT_BYTES = 2**31
 
 #: Networks that take turns, beside the original.
 _GROUP = 7
+
+#: Networks decide what the sum of operators is worth: they are measured more closely than a single operator.
+_SAMPLING = Sampling(15, 45, 0.02)
 
 #: Images whose activations 8-bit outputs get their grids from; latency does not depend on them.
 _IMAGES = 32
@@ -85,7 +93,7 @@ class NetworkTimer:
                     found.setdefault(self.label(plan), plan)
         return found
 
-    def measure(self, plans: Sequence[Plan], sampling: Sampling, title: str) -> list[Measurement]:
+    def measure(self, plans: Sequence[Plan], title: str, sampling: Sampling = _SAMPLING) -> list[Measurement]:
         """Measure plans in groups that take turns with the original.
 
         A plan's latency is its ratio to the original beside it times the original's over all groups, so that a change
@@ -94,26 +102,30 @@ class NetworkTimer:
 
         Args:
             plans: What to measure.
-            sampling: How often.
             title: Of the progress.
+            sampling: How often in each pass.
         """
         passes: Passes[Plan, Timing] = Passes(_GROUP)
-        executable = self._executable if self._weights_bytes * len(plans) > _KEPT_BYTES else cache(self._executable)
+        are_kept = self._weights_bytes * len(plans) <= _KEPT_BYTES
+        executable = cache(self._executable) if are_kept else self._executable
+        count = _PASSES if are_kept else 1
         original = self._executable(self._survey.space.keep_plan)
-        with step(title, len(plans)) as advance:
-            for number, group in passes.over(plans):
+        with step(title, count * len(plans)) as advance:
+            for number, group in passes.over(plans, count):
                 calls = [original, *map(executable, group)]
                 with one_processor(self._runtime.threads):
                     samples = time_until_tight(calls, sampling)
                 original_ms = summarise(samples[0]).median_ms
-                is_first = group[0] not in passes.results()
                 passes.take(number, original_ms, [summarise(row / original_ms) for row in samples[1:]])
-                advance(len(group) if is_first else 0)
-        usual_ms = passes.reference_ms
-        return [self._measurement(plan, timing, usual_ms) for plan, (timing,) in passes.results().items()]
+                advance(len(group))
+        usual_ms, found = passes.reference_ms, passes.results()
+        return [self._measurement(plan, found[plan], usual_ms) for plan in plans]
 
-    def _measurement(self, plan: Plan, relative: Timing, original_ms: float) -> Measurement:
-        figures = relative.median_ms * original_ms, relative.std_ms * original_ms, relative.samples
+    def _measurement(self, plan: Plan, relative: Sequence[Timing], original_ms: float) -> Measurement:
+        """A plan's measurement from its latencies relative to the original's, one for each pass."""
+        middle = sorted(relative, key=lambda timing: timing.median_ms)[len(relative) // 2]
+        samples = sum(timing.samples for timing in relative)
+        figures = middle.median_ms * original_ms, middle.std_ms * original_ms, samples
         return Measurement(self.operators(plan), *figures, self.label(plan))
 
     @property
@@ -121,6 +133,10 @@ class NetworkTimer:
         return sum(tensor.numel() * tensor.element_size() for tensor in self._task.model.state_dict().values())
 
     def _executable(self, plan: Plan) -> Executable:
+        return self._runtime.network(self.network(plan), self._task.example_input)
+
+    def network(self, plan: Plan) -> nn.Module:
+        """The network of a plan as the engine gets it."""
         # Fresh layers draw their first weights; who measures must not change what a search draws.
         with torch.random.fork_rng(devices=[]):
             network = assemble(self._task.model, plan, self._bank)
@@ -128,7 +144,7 @@ class NetworkTimer:
         if self._runtime.keeps_integers:
             inputs = self._task.calibrate.inputs(slice(0, _IMAGES))
             network = with_output_grids(network, self._survey.graph, self._survey.fusion, inputs)
-        return self._runtime.network(network, self._task.example_input)
+        return network
 
 
 def learn_networks(timer: NetworkTimer, device: ProfiledDevice) -> None:
@@ -142,5 +158,5 @@ def learn_networks(timer: NetworkTimer, device: ProfiledDevice) -> None:
         return
     wanted = timer.different(device.networks)
     missing = [plan for label, plan in wanted.items() if label not in device.table.networks]
-    if missing:
-        device.learn(timer.measure(missing, device.sampling, "measuring whole networks"))
+    if missing and len(wanted) >= FEWEST_NETWORKS:
+        device.learn(timer.measure(missing, "measuring whole networks"))

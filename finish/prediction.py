@@ -8,7 +8,6 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ..evaluation.archive import Evaluation
-from ..hw_models.profiling.adaptive import Sampling
 from .network_timing import NetworkTimer
 
 __all__ = ["PredictedPlan", "PredictionReport", "measured_sample", "spread_evaluations"]
@@ -18,8 +17,6 @@ _CLOSE = 0.1
 
 #: Fewer plans have no order to speak of.
 _FEWEST_RANKED = 4
-
-_SAMPLING = Sampling(15, 45, 0.02)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +94,7 @@ def measured_sample(
     sample = spread_evaluations([e for e in evaluations if e.plan.hash != winner.plan.hash], count)
     if not sample:
         return None
-    measured = timer.measure([evaluation.plan for evaluation in sample], _SAMPLING, "checking predictions")
+    measured = timer.measure([evaluation.plan for evaluation in sample], "checking predictions")
     latencies = [evaluation.metrics.latency_ms for evaluation in sample]
     rows = zip(sample, latencies, measured, strict=True)
     return PredictionReport(tuple(PredictedPlan(e.plan.hash, p.value, p.std, m.latency_ms) for e, p, m in rows))

@@ -63,7 +63,7 @@ class ProfiledDevice:
         threads: int = 1,
         rounds: int = 15,
         max_rounds: int | None = None,
-        tolerance: float = 0.02,
+        tolerance: float = 0.05,
         energy: EnergySource | None = None,
         table: str | None = None,
         *,
@@ -171,7 +171,7 @@ def _sampling(rounds: int, max_rounds: int | None, tolerance: float) -> Sampling
     if max_rounds is not None and max_rounds < rounds:
         raise EspalierError(f"device.max_rounds must be at least device.rounds, {rounds}, got {max_rounds}")
     if not tolerance > 0:
-        raise EspalierError(f"device.tolerance must be above 0, such as 0.02 for 2 %, got {tolerance}")
+        raise EspalierError(f"device.tolerance must be above 0, such as 0.05 for 5 %, got {tolerance}")
     return Sampling(rounds, 3 * rounds if max_rounds is None else max_rounds, tolerance)
 
 

@@ -26,7 +26,7 @@ class Sampling:
 
     rounds: int = 15
     max_rounds: int = 45
-    tolerance: float = 0.02
+    tolerance: float = 0.05
 
     def is_settled(self, samples: NDArray[np.float64]) -> bool:
         """Whether the interval of these samples' median is tight."""

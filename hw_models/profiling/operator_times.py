@@ -1,4 +1,4 @@
-"""Timing operators so that they can be summed: robust against the machine, and without what a call takes."""
+"""Timing operators so that they can be summed, and whole networks: robust against the machine."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ _PASSES = 3
 Call = Callable[[], object]
 Item = TypeVar("Item")
 
-#: Milliseconds of an operator, what a call takes subtracted; shape (rounds,).
+#: Milliseconds of an operator, what a call takes subtracted, or of a network; shape (rounds,).
 Samples = NDArray[np.float64]
 
 
@@ -33,14 +33,14 @@ class OperatorTimes(Generic[Item]):
     Args:
         items: The operators.
         trivial: A call of an operator that does nothing.
-        overhead: What starting an operator takes.
+        overhead: What starting an operator takes; None for whole networks, whose calls count.
         sampling: How often to measure.
 
     Attributes:
         turns: How many groups are measured at least.
     """
 
-    def __init__(self, items: Sequence[Item], trivial: Call, overhead: Overhead, sampling: Sampling) -> None:
+    def __init__(self, items: Sequence[Item], trivial: Call, overhead: Overhead | None, sampling: Sampling) -> None:
         self._items = items
         self._trivial = trivial
         self._overhead = overhead
@@ -63,8 +63,8 @@ class OperatorTimes(Generic[Item]):
             calls = [self._trivial, *map(prepare, group)]
             reference, *rows = time_until_tight(calls, Sampling(rounds, rounds, self._sampling.tolerance))
             trivial_ms = summarise(reference).median_ms
-            overhead = self._overhead.beside(trivial_ms)
-            self._passes.take(number, trivial_ms, [overhead.net(samples) for samples in rows])
+            overhead = self._overhead.beside(trivial_ms) if self._overhead else None
+            self._passes.take(number, trivial_ms, [overhead.net(row) if overhead else row for row in rows])
             results = self._passes.results()
             found = {item: np.concatenate(results[item]) for item in group}
             for item, samples in found.items():

@@ -2,7 +2,8 @@
 
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ..runtimes.onnx_builders import chain_model, operator_model
 from .formats import MANIFEST_FILE, MANIFEST_FORMAT
 from .weights import hollow
 
-__all__ = ["check_empty", "export_runner"]
+__all__ = ["WholeNetwork", "check_empty", "export_runner"]
 
 #: Modules of this package that the program consists of; none of them imports anything but the others, onnxruntime and
 #: numpy.
@@ -57,13 +58,31 @@ _FEATURE_MAP, _CHAIN = 3, 21
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def export_runner(specs: Iterable[OpSpec], folder: Path, sampling: Sampling) -> int:
+@dataclass(frozen=True)
+class WholeNetwork:
+    """A network to measure beside the operators.
+
+    Attributes:
+        label: Its name in the table.
+        ops: What the device executes.
+        model: An ONNX file.
+    """
+
+    label: str
+    ops: tuple[OpSpec, ...]
+    model: bytes
+
+
+def export_runner(
+    specs: Iterable[OpSpec], folder: Path, sampling: Sampling, networks: Sequence[WholeNetwork] = ()
+) -> int:
     """Write models, manifest, program and README.
 
     Args:
         specs: What to measure; repetitions and operators that take no time are left out.
         folder: Where to write; created, and empty before.
         sampling: How often to measure.
+        networks: Whole networks, which the sum of operators is corrected by.
 
     Returns:
         How many operators there are.
@@ -78,7 +97,8 @@ def export_runner(specs: Iterable[OpSpec], folder: Path, sampling: Sampling) -> 
         for number, spec in enumerate(wanted):
             operators.append(_written_model(spec, number, folder))
             advance()
-    manifest = _manifest(operators, folder, sampling)
+    written = [_written_network(network, number, folder) for number, network in enumerate(networks)]
+    manifest = _manifest(operators, written, folder, sampling)
     write_text(folder / "README.txt", _README)
     _write_program(folder / _PROGRAM)
     write_json(folder / MANIFEST_FILE, manifest)
@@ -103,13 +123,21 @@ def _written_model(spec: OpSpec, number: int, folder: Path) -> dict[str, Any]:
     return {"key": spec.key, "spec": spec.to_dict(), "file": name, "strip": strip}
 
 
-def _manifest(operators: list[dict[str, Any]], folder: Path, sampling: Sampling) -> dict[str, Any]:
+def _written_network(network: WholeNetwork, number: int, folder: Path) -> dict[str, Any]:
+    name = f"models/network_{number:03}.onnx"
+    write_bytes(folder / name, hollow(network.model))
+    return {"label": network.label, "ops": [op.to_dict() for op in network.ops], "file": name}
+
+
+def _manifest(
+    operators: list[dict[str, Any]], networks: list[dict[str, Any]], folder: Path, sampling: Sampling
+) -> dict[str, Any]:
     overhead: dict[str, Any] = {"extra": _CHAIN - 1}
     for name, length in (("one", 1), ("many", _CHAIN)):
         overhead[name] = f"models/overhead_{name}.onnx"
         write_bytes(folder / overhead[name], chain_model(length)[0].SerializeToString())
     facts = {name: getattr(sampling, name) for name in ("rounds", "max_rounds", "tolerance")}
-    digest = content_hash(json.dumps([operators, facts]))
+    digest = content_hash(json.dumps([operators, networks, facts]))
     return {
         "format": MANIFEST_FORMAT,
         "version": 1,
@@ -118,6 +146,7 @@ def _manifest(operators: list[dict[str, Any]], folder: Path, sampling: Sampling)
         "sampling": facts,
         "overhead": overhead,
         "operators": operators,
+        "networks": networks,
     }
 
 

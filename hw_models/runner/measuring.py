@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,18 @@ Call = Callable[[], object]
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class _Progress:
+    """Progress of one part of the work."""
+
+    tell: Progress
+    before: int
+    total: int
+
+    def say(self, done: int) -> None:
+        self.tell(self.before + done, self.total)
+
+
 class Measuring:
     """Measures what the results lack.
 
@@ -56,21 +69,34 @@ class Measuring:
         """Measure.
 
         Args:
-            progress: Is told how many measurements are done, and of how many.
+            progress: Is told how many groups are done, and of how many.
         """
-        known, wanted = self._results["entries"], self._manifest["operators"]
-        missing = {operator["key"]: operator for operator in wanted if operator["key"] not in known}
+        operators = self._missing("operators", "key", "entries")
+        networks = self._missing("networks", "label", "networks")
         with one_processor(self._threads):
-            times = OperatorTimes(list(missing), self._trivial, self._overhead(), self._sampling)
-            watch, before, saved = NoiseWatch(), _noise(self._results), time.monotonic()
-            for turn, found in enumerate(times.measure(lambda key: self._operator(missing[key]))):
-                known |= {key: _entry(missing[key]["spec"], samples) for key, samples in found.items()}
-                watch.look()
-                if time.monotonic() - saved > _SAVE_SECONDS:
-                    self._save(before, watch.report())
-                    saved = time.monotonic()
-                progress(min(turn + 1, times.turns), times.turns)
-            self._save(before, watch.report())
+            single = OperatorTimes(list(operators), self._trivial, self._overhead(), self._sampling)
+            whole = OperatorTimes(list(networks), self._trivial, None, self._sampling)
+            self._run(single, operators, "entries", "spec", _Progress(progress, 0, single.turns + whole.turns))
+            self._run(whole, networks, "networks", "ops", _Progress(progress, single.turns, single.turns + whole.turns))
+
+    def _missing(self, wanted: str, name: str, known: str) -> dict[str, Any]:
+        """What the results lack, by its name there."""
+        found = self._results.setdefault(known, {})
+        return {item[name]: item for item in self._manifest.get(wanted, ()) if item[name] not in found}
+
+    def _run(
+        self, times: OperatorTimes[str], missing: dict[str, Any], place: str, what: str, progress: _Progress
+    ) -> None:
+        known, watch = self._results[place], NoiseWatch()
+        before, saved = _noise(self._results), time.monotonic()
+        for turn, found in enumerate(times.measure(lambda name: self._prepared(missing[name]))):
+            known |= {name: _entry(what, missing[name][what], samples) for name, samples in found.items()}
+            watch.look()
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                self._save(before, watch.report())
+                saved = time.monotonic()
+            progress.say(min(turn + 1, times.turns))
+        self._save(before, watch.report())
 
     def _save(self, before: Noise | None, now: Noise) -> None:
         merged = merged_noise(before, now)
@@ -90,8 +116,8 @@ class Measuring:
     def _trivial(self) -> Call:
         return self._call(self._manifest["overhead"]["one"], strip=False)
 
-    def _operator(self, operator: dict[str, Any]) -> Call:
-        return self._call(operator["file"], operator["strip"])
+    def _prepared(self, item: dict[str, Any]) -> Call:
+        return self._call(item["file"], item.get("strip", False))
 
     def _call(self, name: str, strip: bool) -> Call:
         model = filled((self._folder / name).read_bytes())
@@ -103,10 +129,10 @@ class Measuring:
         return lambda: session.run(None, feeds)
 
 
-def _entry(spec: Any, samples: Samples) -> dict[str, Any]:
+def _entry(what: str, value: Any, samples: Samples) -> dict[str, Any]:
     timing = summarise(samples)
     return {
-        "spec": spec,
+        what: value,
         "mean": timing.median_ms,
         "std": timing.std_ms,
         "samples": timing.samples,

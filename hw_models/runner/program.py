@@ -32,8 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fresh = _fresh_results(manifest, options)
     results = _resumed(options.output, fresh) if options.output.exists() else fresh
     write_object(options.output, results)
-    wanted, known = len(manifest["operators"]), len(results["entries"])
-    sys.stdout.write(f"{wanted} operators, {known} known already; results go to {options.output}\n")
+    wanted = len(manifest["operators"])
+    known = len(results["entries"]) + len(results.get("networks", ()))
+    networks = f" and {len(whole)} networks" if (whole := manifest.get("networks")) else ""
+    sys.stdout.write(f"{wanted} operators{networks}, {known} known already; results go to {options.output}\n")
     Measuring(options.folder, manifest, results, options.output).run(_Shown())
     _say_trust(results, float(manifest["sampling"]["tolerance"]))
 
@@ -89,7 +91,7 @@ class _Shown:
     def __call__(self, done: int, wanted: int) -> None:
         elapsed = time.monotonic() - self._started
         left = elapsed / max(1, done) * (wanted - done)
-        line = f"{done} of {wanted} groups of operators, {_duration(left)} left"
+        line = f"{done} of {wanted} groups, {_duration(left)} left"
         if sys.stdout.isatty():
             sys.stdout.write(f"\r{line:<60}" + ("\n" if done == wanted else ""))
         elif 10 * done // wanted > self._said:

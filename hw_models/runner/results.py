@@ -13,7 +13,7 @@ __all__ = ["read_result"]
 
 #: Texts that a result must hold.
 _TEXTS = ("device", "cpu", "created", "os", "python")
-_ENTRY = ("spec", "mean", "std", "samples")
+_ENTRY = ("spec", "ops", "mean", "std", "samples")
 
 
 def read_result(path: Path) -> tuple[LookupTable, int]:
@@ -58,7 +58,14 @@ def _as_table(values: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str
         "call_overhead_ms": values.get("call_overhead_ms"),
         "noise": values.get("noise"),
         "entries": {key: _as_entry(entry) for key, entry in entries.items()},
+        **({"networks": _as_networks(values["networks"])} if values.get("networks") else {}),
     }
+
+
+def _as_networks(networks: Any) -> Any:
+    if not isinstance(networks, Mapping):
+        return networks
+    return {label: _as_entry(network) for label, network in networks.items()}
 
 
 def _as_entry(entry: Any) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from espalier.graph.opspec import OpSpec
 from espalier.hw_models.tables.table import LookupTable
 
 from tests.commands.conftest import FAST, Run, run_command
@@ -36,10 +37,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder for the device."""
     folder = tmp_path_factory.mktemp("export") / "runner"
-    words = ("device=host", "device.rounds=2", "device.tolerance=0.5")
+    words = ("device=host", "device.rounds=2", "device.tolerance=0.5", "device.networks=8")
     result = run_command("profile", "--export-runner", str(folder), *_SPACE, *words)
     assert result.status == 0, result.err
-    assert f"operators: copy {folder} to the device" in result.out
+    assert f"operators and 8 networks: copy {folder} to the device" in result.out
     return folder
 
 
@@ -77,6 +78,13 @@ def test_what_goes_to_the_device_is_small_and_complete(exported: Path) -> None:
     assert len(keys) == len(set(keys)) > 20
     sizes = [(exported / operator["file"]).stat().st_size for operator in manifest["operators"]]
     assert max(sizes) < 4000
+    networks = {
+        network["label"]: network for network in json.loads((exported / "manifest.json").read_text())["networks"]
+    }
+    assert len(networks) == 8
+    assert all(
+        op["kind"] == "reshape" or OpSpec.from_dict(op).key in keys for n in networks.values() for op in n["ops"]
+    )
     assert len((exported / "README.txt").read_text().splitlines()) == 3
     names = zipfile.ZipFile(exported / "measure.pyz").namelist()
     assert "__main__.py" in names
@@ -89,7 +97,8 @@ def test_a_device_measures_and_its_table_serves_a_search(
     out, err = device("--name", "board").communicate(timeout=100)
     assert err == ""
     assert "0 known already" in out
-    assert "operators, 0 s left" in out
+    assert "operators and 8 networks, 0 known already" in out
+    assert "groups, 0 s left" in out
     result = json.loads((tmp_path / "result.json").read_text())
     assert {"os", "python", "cpu", "created", "versions", "noise"} <= set(result)
     imported = run("profile", "import-result", str(tmp_path / "result.json"), f"output={tmp_path / 'board.json'}")
@@ -99,10 +108,14 @@ def test_a_device_measures_and_its_table_serves_a_search(
     assert set(table.versions) == {"onnxruntime", "numpy", "os", "python"}
     assert set(table.entries) == {o["key"] for o in json.loads((exported / "manifest.json").read_text())["operators"]}
     assert table.noise is not None
+    assert len(table.networks) == 8
+    assert min(network.latency_ms for network in table.networks.values()) > table.call_overhead_ms
     words = (*_SPACE, "agent=greedy", "device=table", f"device.table={tmp_path / 'board.json'}")
     searched = run("search", *words, f"hydra.run.dir={tmp_path / 'run'}")
     assert searched.status == 0, searched.err
-    assert json.loads((tmp_path / "run/summary.json").read_text())["device"] == "board"
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["device"] == "board"
+    assert "corrected by 8 networks" in summary["final"]["latency_ms"]["on"]
 
 
 def test_a_killed_measurement_goes_on_where_it_stopped(device: Device, exported: Path, tmp_path: Path) -> None:
@@ -200,6 +213,8 @@ def test_what_is_missing_is_said(run: Run, tmp_path: Path) -> None:
         ({"entries": {"a": 3}}, "expected an object with spec"),
         ({"versions": 3}, "must have the objects 'versions' and 'entries'"),
         ({"call_overhead_ms": None}, "call_overhead_ms must be a number"),
+        ({"networks": {"a": 3}}, "expected an object with ops"),
+        ({"networks": [3]}, "got no object 'networks'"),
     ],
 )
 def test_damaged_results_are_refused(run: Run, tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -80,7 +80,7 @@ def test_whole_networks_are_timed_and_the_winner_left_out(small: Small) -> None:
 def test_a_measurement_names_the_operators_that_were_executed(small: Small) -> None:
     timer = NetworkTimer(small.task, small.survey, small.bank, PyTorchRuntime())
     plan = list(timer.different(3).values())[2]
-    (measured,) = timer.measure([plan], Sampling(3, 3, 1.0), "testing")
+    (measured,) = timer.measure([plan], "testing", Sampling(3, 3, 1.0))
     assert measured.label == timer.label(plan) != timer.label(small.survey.space.keep_plan)
     timed = [op for op in measured.ops if op.kind not in ("reshape", "quantize", "dequantize")]
     assert timed == list(Realiser(small.survey.graph, small.survey.fusion, small.bank).specs(plan))

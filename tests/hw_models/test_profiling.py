@@ -209,7 +209,7 @@ def test_a_table_tells_of_the_noise(tmp_path: Path) -> None:
     [
         ({"rounds": 0}, r"device\.rounds must be at least 1, got 0"),
         ({"rounds": 9, "max_rounds": 8}, r"device\.max_rounds must be at least device\.rounds, 9, got 8"),
-        ({"tolerance": 0.0}, r"device\.tolerance must be above 0, such as 0\.02 for 2 %, got 0\.0"),
+        ({"tolerance": 0.0}, r"device\.tolerance must be above 0, such as 0\.05 for 5 %, got 0\.0"),
     ],
 )
 def test_impossible_sampling_is_refused(arguments: dict[str, float], message: str) -> None:
