@@ -75,7 +75,7 @@ def export(folder: Path, config: DictConfig, _: Path) -> None:
     results().print(f"{count} operators{also}: copy {folder} to the device and read its README.txt", soft_wrap=True)
 
 
-def _networks(timer: NetworkTimer, task: Task, count: int) -> list[WholeNetwork]:
+def _networks(timer: NetworkTimer, task: Task, count: int) -> "list[WholeNetwork]":
     """Networks of the search space as ONNX files."""
     from ..hw_models.runner.export import WholeNetwork  # noqa: PLC0415  # needs an optional dependency
     from ..hw_models.runtimes.onnx_export import export_onnx  # noqa: PLC0415  # needs an optional dependency

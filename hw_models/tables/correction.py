@@ -21,6 +21,15 @@ __all__ = ["FEWEST_NETWORKS", "TERMS", "Correction", "correction_text", "fitted_
 #: Fewer say next to nothing of the coefficients.
 FEWEST_NETWORKS = 8
 
+#: Sorts of operators whose latencies in the table count each with a factor of its own: some engines do elementwise
+#: operators on the way, in the pass of the operator before. What stands in no sort moves numbers.
+_SORTS = {
+    "computing_ms": ("conv2d", "conv_transpose2d", "linear", "matmul", "gru", "lstm"),
+    "converting_ms": CONVERSIONS,
+    "elementwise_ms": ("add", "activation", "elementwise", "batch_norm", "softmax"),
+    "moving_ms": (),
+}
+
 #: What an operator counts for beside its own latency: what the table cannot see. Engines change the layout where floats
 #: and integers meet (`converted_m`, millions of numbers), and some convert before a pooling, not after it (`pooled_m`).
 _AMOUNTS = ("reshapes", "conversions", "integers", "weight_mb", "activation_mb", "converted_m", "pooled_m")
@@ -28,11 +37,16 @@ _AMOUNTS = ("reshapes", "conversions", "integers", "weight_mb", "activation_mb",
 #: Kinds of operators that are counted each for itself; the last stands for all others.
 _COUNTED = ("conv2d", "linear", "max_pool2d", "activation", "add", "gather", "other")
 
-TERMS = ("table_ms", *_AMOUNTS, *(f"{kind}_count" for kind in _COUNTED))
+TERMS = (*_SORTS, *_AMOUNTS, *(f"{kind}_count" for kind in _COUNTED))
 _POOLED = TERMS.index("pooled_m")
+
+#: The coefficients of a sum that is right.
+_PERFECT = np.array([float(term in _SORTS) for term in TERMS])
 
 #: How strongly the coefficients are drawn to "the sum is right": what predicts left-out networks best is taken.
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+_LEAST_PULL = 1e-6
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +56,7 @@ class Correction:
     """Milliseconds for each of the `TERMS`; none is negative, so that more work never takes less time.
 
     Attributes:
-        coefficients: As `TERMS`; the first is without unit, the others are milliseconds.
+        coefficients: As `TERMS`; those of times are without unit, the others are milliseconds.
         networks: How many networks they were fitted to.
         relative_std: Root mean square of the relative errors of networks that were left out of the fit.
         sum_error: Median of the relative errors of the plain sum.
@@ -82,7 +96,7 @@ def correction_text(correction: Correction) -> str:
 
 def network_sums(table: LookupTable, networks: Sequence[Measurement]) -> Floats:
     """What the plain sum says of measured networks, in milliseconds; shape (networks,)."""
-    return np.array([table.call_overhead_ms + _amounts(table, network)[0] for network in networks])
+    return np.array([table.call_overhead_ms + _amounts(table, network) @ _PERFECT for network in networks])
 
 
 def fitted_correction(table: LookupTable, ops: Iterable[OpSpec]) -> Correction | None:
@@ -114,7 +128,7 @@ def fitted_correction(table: LookupTable, ops: Iterable[OpSpec]) -> Correction |
         tuple(map(float, _solved(shares, target, best))),
         len(networks),
         _root_mean_square(errors[best]),
-        float(np.median(shares[:, 0] - target)),
+        float(np.median(shares @ _PERFECT - target)),
     )
 
 
@@ -139,12 +153,12 @@ def _terms(op: OpSpec, table_ms: float) -> Floats:
         return _row(reshapes=1.0)
     is_conversion = op.kind in CONVERSIONS
     return _row(
-        table_ms=table_ms,
         conversions=float(is_conversion),
         integers=float(op.bits != FLOAT_BITS),
         weight_mb=1e-6 * op.weight_bytes,
         activation_mb=1e-6 * (op.input_bytes + op.output_bytes),
         converted_m=1e-6 * math.prod(op.input_shape) if is_conversion else 0.0,
+        **{next((sort for sort, kinds in _SORTS.items() if op.kind in kinds), "moving_ms"): table_ms},
         **({} if is_conversion else {f"{op.kind if op.kind in _COUNTED else 'other'}_count": 1.0}),
     )
 
@@ -161,10 +175,10 @@ def _pooled_m(previous: OpSpec | None, op: OpSpec) -> float:
 
 def _solved(shares: Floats, target: Floats, strength: float) -> Floats:
     """Non-negative coefficients; `shares`, shape (networks, terms), are the terms over the measured latencies."""
-    perfect = np.eye(len(TERMS))[0]
-    pull = np.sqrt(strength) * np.sqrt(np.mean(shares**2, axis=0))
+    # What no network holds keeps its value for a perfect sum: it must not become free.
+    pull = np.maximum(np.sqrt(strength) * np.sqrt(np.mean(shares**2, axis=0)), _LEAST_PULL)
     matrix = np.vstack([shares, np.diag(pull)])
-    return nonnegative_least_squares(matrix, np.concatenate([target, pull * perfect]))
+    return nonnegative_least_squares(matrix, np.concatenate([target, pull * _PERFECT]))
 
 
 def _left_out_errors(shares: Floats, target: Floats, strength: float) -> Floats:
