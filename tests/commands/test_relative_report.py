@@ -23,6 +23,7 @@ def _relative(summary: dict[str, Any]) -> dict[str, Any]:
     for network in ("original", "searched", "final"):
         for name in _MODELLED:
             changed[network][name]["unit"] = "relative"
+    changed["prediction"] = None  # nothing is measured on such a device
     bound = {"name": "latency_ms", "limit": 3.0, "reached": 2.0, "extreme": 1.0, "used": 0.5, "price": 0.0}
     changed["demand"]["bounds"] = [bound]
     return changed
