@@ -63,7 +63,7 @@ def test_blocks_are_pooled_when_they_are_the_same() -> None:
     other.add_block(Measurement((_CONV,), 3.0, 0.0, 1, "a"))
     assert merge_tables(first, second).blocks["a"].latency_ms == 2.0
     assert compare_tables(first, second).ratios["block"] == (pytest.approx(3.0), 1)
-    with pytest.raises(EspalierError, match="the tables mean different operators by the block 'a'"):
+    with pytest.raises(EspalierError, match="the tables mean different operators by 'a'"):
         merge_tables(first, other)
 
 
