@@ -171,7 +171,7 @@ def _column(name: str, values: list[Any]) -> Any:
         (lambda t: t.replace_schema_metadata({}), "its metadata lack the object 'espalier'"),
         (lambda t: t.replace_schema_metadata({"espalier": "[1]"}), "its metadata lack the object 'espalier'"),
         (lambda t: t.replace_schema_metadata({"espalier": "{}"}), "expected an object with format"),
-        (_column("kind", ["operator"] * 3 + ["other"]), "row 3: expected an operator, a block or a network, got 'other'"),
+        (_column("kind", ["operator"] * 3 + ["other"]), "expected an operator, a block or a network, got 'other'"),
         (_column("key", ["a"] * 4), "row 1: the key 'a' is given twice"),
         (_column("operators", ["[]"] * 4), "row 0: expected an operator"),
         (_column("operators", [_BOMB] * 4), "row 0: not valid JSON"),
