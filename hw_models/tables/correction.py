@@ -89,8 +89,8 @@ def correction_text(correction: Correction) -> str:
     """How far the sum of operators was off, and how far it is when corrected."""
     return (
         f"{correction.networks} whole networks were measured: the sum of their operators is off by "
-        f"{100 * correction.sum_error:+.1f} % in the median; corrected, it is off by {100 * correction.relative_std:.1f} % "
-        "(root mean square, of networks left out)"
+        f"{100 * correction.sum_error:+.1f} % in the median; corrected, it is off by "
+        f"{100 * correction.relative_std:.1f} % (root mean square, of networks left out)"
     )
 
 
