@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from device_files import write_device
+from espalier.hw_models.predictors.device_yaml import device_yaml
 from espalier.hw_models.predictors.efficiency import Efficiency
 from espalier.hw_models.predictors.efficiency_fit import fit_efficiency
 from espalier.hw_models.predictors.measurement import Measurement
@@ -154,7 +154,8 @@ def main() -> None:
                 f"| {100 * one.within_tenth:.1f} % | {one.spearman:.3f} | {figures} |"
             )
         if arguments.write:
-            write_device(arguments.write, name, head(description, judged), efficiency, robust_std(judged))
+            text = device_yaml(name, head(description, judged), efficiency, robust_std(judged))
+            (arguments.write / f"{name}.yaml").write_text(text)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from device_files import write_device
+from espalier.hw_models.predictors.device_yaml import device_yaml
 from espalier.hw_models.predictors.efficiency_fit import fit_efficiency
 from espalier.hw_models.predictors.left_out import left_out_errors
 from espalier.hw_models.predictors.measurement import Measurement
@@ -80,7 +80,8 @@ def phone(folder: Path, name: str, write: Path | None) -> dict[str, Any]:
     by_shape = summary([one.error for one in left_out_errors(measurements, shapes)])
     if write:
         head_lines = head(PHONES[name], len(measurements), alone, by_shape)
-        write_device(write, name, head_lines, efficiency, alone["rms"] / 100)
+        text = device_yaml(name, head_lines, efficiency, alone["rms"] / 100)
+        (write / f"{name}.yaml").write_text(text)
     return {
         "measurements": len(measurements),
         "kinds": dict(efficiency.kinds),

@@ -102,7 +102,7 @@ def compared(prepared: Any, device: ProfiledDevice, count: int) -> dict[str, Any
     measured = np.array([network.latency_ms for network in others])
     corrected = np.array([device.cost(network.ops).latency_ms.value for network in others])
     sums = network_sums(device.table, others)
-    counts = [number for number in (8, 12, 16, 24, 32, 48) if FEWEST_NETWORKS <= number <= len(learnt)]
+    counts = [number for number in (8, 12, 16, 24, 32, 48, 64, 96) if FEWEST_NETWORKS <= number <= len(learnt)]
     return {
         "sum": judged(sums, measured),
         "corrected": judged(corrected, measured),

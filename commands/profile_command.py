@@ -29,7 +29,7 @@ _USAGE = """Time every operator that a search space can lead to, and some whole 
 usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
        espalier profile --export-runner FOLDER [GROUP=OPTION] [KEY=VALUE] ...     to measure another device
        espalier profile import-result RESULT output=FILE                         what was measured there
-       espalier profile show|diff|merge|check|import ...     tables that are there already (--help says more)
+       espalier profile show|diff|merge|check|import|fit ... tables that are there already (--help says more)
 
   output=host.json               the file (default: tables/DEVICE-RUNTIME.json)
   task=cifar10_resnet20          whose operators

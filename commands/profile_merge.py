@@ -31,6 +31,10 @@ def run(arguments: Sequence[str]) -> None:
     if output.exists() and output.resolve() not in [file.resolve() for file in words.files]:
         raise EspalierError(f"{output} exists already: remove it, or give another output=FILE")
     merged.save(output)
-    count = len(merged.entries) + len(merged.blocks)
-    pooled = len(first.entries) + len(first.blocks) + len(second.entries) + len(second.blocks) - count
-    results().print(f"{count} operators and blocks, {pooled} of them pooled: {output}", soft_wrap=True)
+    first_count, second_count, count = map(_count, (first, second, merged))
+    what = f"{count} operators, blocks and networks" if merged.networks else f"{count} operators and blocks"
+    results().print(f"{what}, {first_count + second_count - count} of them pooled: {output}", soft_wrap=True)
+
+
+def _count(table: LookupTable) -> int:
+    return len(table.entries) + len(table.blocks) + len(table.networks)

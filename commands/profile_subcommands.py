@@ -29,6 +29,7 @@ SUBCOMMANDS = {
     "merge": "two tables as one",
     "check": "whether a table is sound, and whether it knows every operator of a search space",
     "import": "a table of ours from one of ProxylessNAS, Once-for-all, BitFusion",
+    "fit": "a device from measured networks, blocks or operators",
 }
 
 

@@ -13,6 +13,9 @@ __all__ = ["Sampling", "time_until_tight"]
 #: Rounds between two looks at the intervals.
 _STRIDE = 5
 
+#: Of what calling the engine takes, which every inference pays: no sum of operators is worse for so little.
+_NEGLIGIBLE = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -28,9 +31,18 @@ class Sampling:
     max_rounds: int = 45
     tolerance: float = 0.05
 
-    def is_settled(self, samples: NDArray[np.float64]) -> bool:
-        """Whether the interval of these samples' median is tight."""
-        return relative_half_width(samples) <= self.tolerance
+    def is_settled(self, samples: NDArray[np.float64], call_ms: float = 0.0) -> bool:
+        """Whether the interval of these samples' median is tight.
+
+        Args:
+            samples: Milliseconds, shape (rounds,).
+            call_ms: What calling the engine takes; an interval of a fiftieth of it on either side is tight, too.
+        """
+        return self.is_tight(relative_half_width(samples), float(np.median(samples)), call_ms)
+
+    def is_tight(self, half_width: float, median_ms: float, call_ms: float = 0.0) -> bool:
+        """The same from an interval's half width, a share of the median."""
+        return half_width * median_ms <= max(self.tolerance * median_ms, _NEGLIGIBLE * call_ms)
 
 
 def time_until_tight(calls: Sequence[Call], sampling: Sampling, warmup: int = 2) -> list[NDArray[np.float64]]:

@@ -69,9 +69,13 @@ class OperatorTimes(Generic[Item]):
             found = {item: np.concatenate(results[item]) for item in group}
             for item, samples in found.items():
                 self._unsettled.pop(item, None)
-                if not self._sampling.is_settled(samples):
+                if not self.is_settled(samples):
                     self._unsettled[item] = None
             yield found
+
+    def is_settled(self, samples: Samples) -> bool:
+        """Whether these samples of an item suffice."""
+        return self._sampling.is_settled(samples, self._overhead.call_ms if self._overhead else 0.0)
 
     def _schedule(self) -> Iterator[tuple[int, Sequence[Item]]]:
         """All operators in so many passes; then those that are still uncertain, as often again."""

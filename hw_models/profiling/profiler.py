@@ -57,7 +57,7 @@ class Profile:
         with step("profiling operators", times.turns) as advance, one_processor(self._runtime.threads):
             self._watch = NoiseWatch()
             for turn, found in enumerate(times.measure(self._runtime.operator)):
-                yield [self._entry(spec, samples) for spec, samples in found.items()]
+                yield [self._entry(spec, samples, times.is_settled(samples)) for spec, samples in found.items()]
                 self._watch.look()
                 kind = next(iter(found)).kind
                 advance(turn < times.turns, kind if turn < times.turns else f"{kind}, again")
@@ -66,9 +66,9 @@ class Profile:
         """What disturbed the machine so far; None before anything was measured."""
         return self._watch.report() if self._watch else None
 
-    def _entry(self, spec: OpSpec, samples: Samples) -> Entry:
+    def _entry(self, spec: OpSpec, samples: Samples, is_settled: bool) -> Entry:
         timing = summarise(samples)
         self.unsettled.pop(spec, None)
-        if not self._sampling.is_settled(samples):
+        if not is_settled:
             self.unsettled[spec] = relative_half_width(samples)
         return Entry(spec, timing.median_ms, timing.std_ms, timing.samples)

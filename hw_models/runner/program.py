@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 
 from ..machine import cpu_model
+from ..profiling.adaptive import Sampling
 from .formats import MANIFEST_FILE, MANIFEST_FORMAT, RESULT_FORMAT
 from .measuring import Measuring, read_object, write_object
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     networks = f" and {len(whole)} networks" if (whole := manifest.get("networks")) else ""
     sys.stdout.write(f"{wanted} operators{networks}, {known} known already; results go to {options.output}\n")
     Measuring(options.folder, manifest, results, options.output).run(_Shown())
-    _say_trust(results, float(manifest["sampling"]["tolerance"]))
+    _say_trust(results, Sampling(**manifest["sampling"]))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,10 +106,13 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _say_trust(results: dict[str, Any], tolerance: float) -> None:
+def _say_trust(results: dict[str, Any], sampling: Sampling) -> None:
     for reason in results.get("noise", {}).get("reasons", ()):
         sys.stdout.write(f"noisy: {reason}\n")
-    widths = [entry["half_width"] for entry in results["entries"].values()]
-    wide = [width for width in widths if width > tolerance]
+    call_ms = float(results.get("call_overhead_ms", 0.0))
+    widths = {key: entry["half_width"] for key, entry in results["entries"].items()}
+    means = {key: entry["mean"] for key, entry in results["entries"].items()}
+    wide = [width for key, width in widths.items() if not sampling.is_tight(width, means[key], call_ms)]
     if wide:
-        sys.stdout.write(f"{len(wide)} operators are uncertain by more than {tolerance:.1%}, at most {max(wide):.1%}\n")
+        least = f"{sampling.tolerance:.1%}"
+        sys.stdout.write(f"{len(wide)} operators are uncertain by more than {least}, at most {max(wide):.1%}\n")

@@ -57,6 +57,15 @@ def _clock(monkeypatch: pytest.MonkeyPatch, durations: dict[object, Callable[[],
     monkeypatch.setattr(adaptive, "warmed_up", lambda call, _: 1)
 
 
+def test_what_is_small_beside_a_call_is_tight_enough() -> None:
+    """Half the whole range of three samples, .0001 ms, is 10 % of their median, and 2 % of a call of .005 ms."""
+    samples, sampling = np.array([0.0009, 0.001, 0.0011]), Sampling(tolerance=0.05)
+    assert not sampling.is_settled(samples)
+    assert sampling.is_settled(samples, call_ms=0.0051)
+    assert not sampling.is_settled(samples, call_ms=0.0049)
+    assert Sampling(tolerance=0.11).is_settled(samples)
+
+
 def test_steady_calls_stop_early_and_noisy_ones_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
 

@@ -112,3 +112,40 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     some = _measurements(30, 0)
     with pytest.raises(EspalierError, match="needs latencies above 0 ms"):
         fit_efficiency([*some, Measurement(some[0].ops, -1.0)])
+
+
+def _three_times_as_slow(seed: int, count: int) -> list[Measurement]:
+    """A device like the known one, three times as slow, and six times where a kernel is 1x1."""
+    kinds = {kind: {name: 3 * value for name, value in values.items()} for kind, values in _TRUE.kinds.items()}
+    kinds["conv2d_1x1"] = {"count": 0.12, "mmacs": 2.4}
+    slow = Efficiency(1.5, kinds, {})
+    rng = np.random.default_rng(seed)
+    drawn = [_operators(rng) for _ in range(count)]
+    return [Measurement(ops, slow.latency_ms(ops)) for ops in drawn]
+
+
+def test_a_handful_of_networks_suffices_where_a_similar_device_is_known() -> None:
+    few, unseen = _three_times_as_slow(0, 10), _three_times_as_slow(1, 200)
+
+    def error(fitted: Efficiency) -> float:
+        return float(np.mean([abs(fitted.latency_ms(one.ops) / one.latency_ms - 1) for one in unseen]))
+
+    with_it, errors = fit_efficiency(few, like=_TRUE)
+    alone, _ = fit_efficiency(few)
+    assert error(with_it) < 0.1
+    assert error(with_it) < error(alone) / 2
+    assert errors.mean_error < 0.2
+
+
+def test_what_no_network_holds_is_the_similar_devices_times_one_factor() -> None:
+    known = Efficiency(0.5, {**_TRUE.kinds, "linear": {"mmacs": 0.7}}, {"read_mb": 0.25})
+    few = [Measurement(one.ops, 2 * one.latency_ms) for one in _measurements(12, 0)]
+    fitted, _ = fit_efficiency(few, like=known)
+    assert fitted.kinds["linear"]["mmacs"] == pytest.approx(1.4, rel=1e-3)
+    assert fitted.other == pytest.approx({"read_mb": 0.5}, rel=1e-3)
+    assert fitted.latency_ms(few[0].ops) == pytest.approx(few[0].latency_ms, rel=1e-3)
+
+
+def test_a_similar_device_without_figures_is_refused() -> None:
+    with pytest.raises(EspalierError, match="some of the measured networks take no time"):
+        fit_efficiency(_measurements(6, 0), like=Efficiency(0.0, {}, {}))

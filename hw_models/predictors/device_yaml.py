@@ -1,17 +1,18 @@
-"""The one form of conf/device/*.yaml of devices that were fitted to what others measured."""
+"""The YAML form of a device that was fitted to measurements, as `conf/device` holds them."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-from espalier.hw_models.predictors.efficiency import Efficiency
+
+from .efficiency import Efficiency
+
+__all__ = ["device_yaml"]
 
 
-def write_device(folder: Path, name: str, head: Sequence[str], efficiency: Efficiency, relative_std: float) -> None:
-    """Write one file.
+def device_yaml(name: str, head: Sequence[str], efficiency: Efficiency, relative_std: float) -> str:
+    """The text of a configuration file for `espalier.hw_models.calibrated_device.CalibratedDevice`.
 
     Args:
-        folder: Where to.
         name: Name of the device and of its file.
         head: Lines of the comment: what the device is, its held-out error, the source, what was not measured.
         efficiency: What was fitted.
@@ -28,11 +29,11 @@ def write_device(folder: Path, name: str, head: Sequence[str], efficiency: Effic
         f"overhead_ms: {_figure(efficiency.overhead_ms)}",
         f"relative_std: {relative_std:.3f}",
         "int8_speedup: 1.0",
-        "kinds:",
+        "kinds:" if efficiency.kinds else "kinds: {}",
         *(f"  {kind}: {_flow(coefficients)}" for kind, coefficients in sorted(efficiency.kinds.items())),
         f"other: {_flow(efficiency.other)}",
     ]
-    (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def _flow(coefficients: Mapping[str, float]) -> str:

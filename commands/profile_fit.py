@@ -1,0 +1,153 @@
+"""`espalier profile fit`: a device from what was measured on it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from omegaconf import OmegaConf
+
+from ..errors import EspalierError
+from ..files import write_text
+from ..graph.opspec import CONVERSIONS, FLOAT_BITS
+from ..hw_models.calibrated_device import CalibratedDevice
+from ..hw_models.predictors.device_yaml import device_yaml
+from ..hw_models.predictors.efficiency import Efficiency
+from ..hw_models.predictors.efficiency_fit import fit_efficiency
+from ..hw_models.predictors.intervals import HeldOutErrors
+from ..hw_models.predictors.measurement import Measurement
+from ..hw_models.spaces.architecture import Space
+from ..hw_models.spaces.fbnet import FbnetSpace
+from ..hw_models.spaces.latency_csv import read_latency_csv
+from ..hw_models.spaces.nasbench201 import Nasbench201Space
+from ..hw_models.tables.formats import guess_format, import_table
+from ..hw_models.tables.table import LookupTable
+from ..progress import results
+from .catalogue import options
+from .profile_subcommands import Words, output_path, parsed
+from .suggestions import did_you_mean
+
+__all__ = ["USAGE", "run"]
+
+_SPACES: Mapping[str, Space] = {space.name: space for space in (FbnetSpace(), Nasbench201Space())}
+
+#: Measurements that a fit needs, and that it needs when another device is given.
+_FEWEST, _FEWEST_LIKE = 20, 5
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+_CALIBRATED = f"{CalibratedDevice.__module__}.{CalibratedDevice.__qualname__}"
+
+USAGE = f"""Fit a device to what was measured on it: milliseconds per unit of work, for each kind of operator.
+
+usage: espalier profile fit FILE output=FOLDER/device/NAME.yaml [KEY=VALUE] ...
+
+  FILE            a table with whole networks, blocks or operators, ours or one that "import" reads; or, with space=,
+                  a CSV file of measured networks: the column arch, and one of milliseconds for each device
+  space=NAME      how the column arch is written: {", ".join(_SPACES)}
+  column=NAME     the device of the CSV file
+  like=DEVICE     a fitted device that this one resembles, such as raspi4, or its YAML file: {_FEWEST_LIKE} measurements
+                  suffice then, instead of {_FEWEST}
+
+Whole networks are used where there are enough, else blocks and operators. Floats only: 8-bit layers count as float ones
+on such a device, and networks that have some are left out. Then: espalier search --config-dir FOLDER device=NAME
+"""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Fit the file on the command line."""
+    words = parsed("fit", arguments, 1, ("output", "space", "column", "like"))
+    output = _device_file(output_path("fit", words))
+    like = _fitted_device(words.options["like"]) if "like" in words.options else None
+    fewest = _FEWEST if like is None else _FEWEST_LIKE
+    measurements, are_networks = _measurements(words, fewest)
+    what = "networks" if are_networks else "blocks and operators"
+    if len(measurements) < fewest:
+        raise EspalierError(
+            f"{words.files[0]} has {len(measurements)} {what} of floats; fitting needs {fewest}"
+            + ("" if like else f", or {_FEWEST_LIKE} with like=DEVICE")
+        )
+    efficiency, errors = fit_efficiency(measurements, has_overhead=are_networks, like=like)
+    said = f"fitted to {len(measurements)} {what}; {_error_text(errors)}"
+    after = f", drawn to {words.options['like']}" if like else ""
+    head = [
+        f"{output.stem}: {said}.",
+        f"Written by espalier profile fit from {words.files[0].name!a}{after}.",
+        "Only floats were measured: 8-bit layers count as float ones here. What differs much from the measured",
+        "networks lies outside of what is known.",
+    ]
+    write_text(output, device_yaml(output.stem, head, efficiency, errors.relative_std))
+    shown = results()
+    shown.print(f"{said}: {output}", soft_wrap=True)
+    shown.print(f"use it: espalier search --config-dir {output.parent.parent} device={output.stem}", soft_wrap=True)
+
+
+def _device_file(path: Path) -> Path:
+    """The file to write, checked."""
+    if path.suffix != ".yaml" or not _NAME.fullmatch(path.stem) or path.absolute().parent.name != "device":
+        raise EspalierError(
+            f"output must be FOLDER/device/NAME.yaml, with a name of lower-case letters, digits and _, got {path}: "
+            "--config-dir FOLDER finds it there"
+        )
+    if path.stem in options("device"):
+        raise EspalierError(f"there is a device {path.stem!r} already: give another name in output=")
+    if path.exists():
+        raise EspalierError(f"{path} exists already: remove it, or give another output=FILE")
+    return path
+
+
+def _fitted_device(name: str) -> Efficiency:
+    """The figures of a fitted device, by its name or its file."""
+    known = Path(str(files("espalier.conf"))) / "device"
+    path = Path(name) if name.endswith(".yaml") else known / f"{name}.yaml"
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise EspalierError(f"cannot read the device {path}: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict) or values.get("_target_") != _CALIBRATED:
+        raise EspalierError(f"like={name} is no fitted device{did_you_mean(name, _fitted_names(known))}")
+    try:
+        device = CalibratedDevice(name, values["overhead_ms"], values["kinds"], values["other"], values["relative_std"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise EspalierError(f"{path} is not a whole device: {error}") from error
+    return device.efficiency
+
+
+def _fitted_names(folder: Path) -> list[str]:
+    return [path.stem for path in sorted(folder.glob("*.yaml")) if _CALIBRATED in path.read_text(encoding="utf-8")]
+
+
+def _measurements(words: Words, fewest: int) -> tuple[list[Measurement], bool]:
+    """What to fit, and whether it is whole networks."""
+    if "space" in words.options or "column" in words.options:
+        return _networks_of_csv(words), True
+    path = words.files[0]
+    table = import_table(path).table if path.is_file() and guess_format(path) else LookupTable.load(path)
+    if table.unit != "ms":
+        raise EspalierError(f"{path} is in relative units; a device needs milliseconds")
+    networks = [network for network in table.networks.values() if _is_float(network)]
+    parts = [one for one in table.measurements() if _is_float(one)]
+    return (networks, True) if len(networks) >= fewest or not parts else (parts, False)
+
+
+def _networks_of_csv(words: Words) -> list[Measurement]:
+    for key in ("space", "column"):
+        if key not in words.options:
+            raise EspalierError(f"a CSV file of networks needs {key}=NAME, too")
+    name, column = words.options["space"], words.options["column"]
+    if name not in _SPACES:
+        raise EspalierError(f"unknown space {name!r}{did_you_mean(name, _SPACES)}")
+    measured = read_latency_csv(words.files[0], _SPACES[name])
+    if column not in measured.devices:
+        raise EspalierError(f"{words.files[0]} has no column {column!r}{did_you_mean(column, measured.devices)}")
+    return measured.measurements(column)
+
+
+def _is_float(measurement: Measurement) -> bool:
+    return all(op.bits == FLOAT_BITS and op.kind not in CONVERSIONS for op in measurement.ops) and measurement.ops != ()
+
+
+def _error_text(errors: HeldOutErrors) -> str:
+    within = sum(abs(error) <= 0.1 for error in errors.relative) / len(errors.relative)
+    mean, close = f"{100 * errors.mean_error:.1f} %", f"{100 * within:.0f} %"
+    return f"those left out were off by {mean} in the mean, {close} of them by less than 10 %"
