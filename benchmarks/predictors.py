@@ -1,6 +1,7 @@
 """How far predictors are off on networks and devices that they have not seen.
 
-    python benchmarks/predictors.py [--sections networks,transformers,few_shot] [--data DIR] [--seeds 3] [--json FILE]
+    python benchmarks/predictors.py [--sections networks,transformers,few_shot,alike] [--data DIR] [--seeds 3]
+        [--json FILE]
 
 * networks: FBNet and NAS-Bench-201, twelve devices; everything is fitted to 900 networks and judged on all others.
   *one-hot* is plain least squares with one coefficient per (position, word) and a constant; *efficiencies* are
@@ -12,6 +13,9 @@
   that were fitted to 900 networks, never by the latency of a network that is judged. The ten are chosen among 300 of
   the 900 by what the pool says, before the device is looked at; seeds draw the 300. Judged on 2,000 networks that are
   none of the 900. *Best other* is the device of the pool that ranks the ten best.
+* alike: what `espalier profile fit` makes of ten random networks of a device, alone, and with like= that of the other
+  eleven files in conf/device whose fit has the least error in cross-validation on the ten. Judged on 2,000 others.
+  (The files were fitted to networks of the same spaces, on the other devices.)
 
 NAS-Bench-201 networks that an engine removed as dead code (under 0.1 ms on a device) are left out. Of the data see the
 README beside it; a figure of another paper stands on that paper's networks and devices.
@@ -26,8 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calibrate_devices import COMPILED
+from calibrate_devices import COMPILED, DEVICES, read_spaces
+from espalier.commands.profile_fit import fitted_device
 from espalier.hw_models.predictors.calibrated import CalibratedPredictor
+from espalier.hw_models.predictors.efficiency import Efficiency
 from espalier.hw_models.predictors.efficiency_fit import fit_efficiency
 from espalier.hw_models.predictors.few_shot import DevicePool
 from espalier.hw_models.predictors.measurement import Measurement
@@ -224,11 +230,55 @@ def _few_shot_run(
     }
 
 
+def alike(options: Options) -> dict[str, Any]:
+    """A device file from ten networks, with and without a device that is known."""
+    report: dict[str, Any] = {}
+    spaces = read_spaces(options.data)
+    for name in spaces[False]:
+        report[name] = {}
+        print(f"\n**{name}, a device file from {_MEASURED} random networks, {options.seeds} seeds**\n")
+        print("| device | alone: mean error | Spearman | like another: mean error | Spearman | which |")
+        print("|---|---|---|---|---|---|")
+        for device, (column, _) in DEVICES.items():
+            space = spaces[device in COMPILED][name]
+            known = {other: fitted_device(other) for other in DEVICES if other != device}
+            runs = [_alike_run(space, column, known, seed) for seed in range(options.seeds)]
+            report[name][device] = runs
+            cells = [
+                f"{100 * np.mean([run[way]['mean_error'] for run in runs]):.1f} % "
+                f"| {np.mean([run[way]['spearman'] for run in runs]):.3f}"
+                for way in ("alone", "like")
+            ]
+            print(f"| {device} | {' | '.join(cells)} | {', '.join(run['which'] for run in runs)} |", flush=True)
+        for way in ("alone", "like"):
+            rows = [run[way] for runs in report[name].values() for run in runs]
+            middle = 100 * np.median([row["mean_error"] for row in rows])
+            print(f"{way}: Spearman {np.mean([row['spearman'] for row in rows]):.3f}, median of errors {middle:.1f} %")
+    return report
+
+
+def _alike_run(space: MeasuredSpace, column: str, known: dict[str, Efficiency], seed: int) -> dict[str, Any]:
+    latency = space.latency_ms[column]
+    order = np.random.default_rng(seed).permutation(space.executed(column))
+    usable = [index for index in order if space.architectures[index].ops]
+    ten = [Measurement(space.architectures[index].ops, float(latency[index])) for index in usable[:_MEASURED]]
+    judged = usable[_MEASURED : _MEASURED + _JUDGED]
+    fits = {other: fit_efficiency(ten, like=efficiency) for other, efficiency in known.items()}
+    which = min(fits, key=lambda other: fits[other][1].mean_error)
+
+    def judge(efficiency: Efficiency) -> dict[str, float]:
+        predicted = np.array([efficiency.latency_ms(space.architectures[index].ops) for index in judged])
+        return scores(predicted, latency[judged])
+
+    return {"alone": judge(fit_efficiency(ten)[0]), "like": judge(fits[which][0]), "which": which}
+
+
 #: Section -> what makes its tables and returns its figures.
 SECTIONS: dict[str, Callable[[Options], dict[str, Any]]] = {
     "networks": networks,
     "transformers": transformers,
     "few_shot": few_shot,
+    "alike": alike,
 }
 
 

@@ -28,9 +28,13 @@ from .catalogue import options
 from .profile_subcommands import Words, output_path, parsed
 from .suggestions import did_you_mean
 
-__all__ = ["USAGE", "run"]
+__all__ = ["USAGE", "fitted_device", "run"]
 
-_SPACES: Mapping[str, Space] = {space.name: space for space in (FbnetSpace(), Nasbench201Space())}
+_SPACES: Mapping[str, Space] = {
+    "fbnet": FbnetSpace(),
+    "nasbench201": Nasbench201Space(),
+    "nasbench201_compiled": Nasbench201Space(removes_dead_code=True),
+}
 
 #: Measurements that a fit needs, and that it needs when another device is given.
 _FEWEST, _FEWEST_LIKE = 20, 5
@@ -45,6 +49,7 @@ usage: espalier profile fit FILE output=FOLDER/device/NAME.yaml [KEY=VALUE] ...
   FILE            a table with whole networks, blocks or operators, ours or one that "import" reads; or, with space=,
                   a CSV file of measured networks: the column arch, and one of milliseconds for each device
   space=NAME      how the column arch is written: {", ".join(_SPACES)}
+                  (an engine that removes operators which no output depends on)
   column=NAME     the device of the CSV file
   like=DEVICE     a fitted device that this one resembles, such as raspi4, or its YAML file: {_FEWEST_LIKE} measurements
                   suffice then, instead of {_FEWEST}
@@ -58,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
     """Fit the file on the command line."""
     words = parsed("fit", arguments, 1, ("output", "space", "column", "like"))
     output = _device_file(output_path("fit", words))
-    like = _fitted_device(words.options["like"]) if "like" in words.options else None
+    like = fitted_device(words.options["like"]) if "like" in words.options else None
     fewest = _FEWEST if like is None else _FEWEST_LIKE
     measurements, are_networks = _measurements(words, fewest)
     what = "networks" if are_networks else "blocks and operators"
@@ -96,8 +101,12 @@ def _device_file(path: Path) -> Path:
     return path
 
 
-def _fitted_device(name: str) -> Efficiency:
-    """The figures of a fitted device, by its name or its file."""
+def fitted_device(name: str) -> Efficiency:
+    """The figures of a fitted device, by its name or its file.
+
+    Raises:
+        EspalierError: It is none.
+    """
     known = Path(str(files("espalier.conf"))) / "device"
     path = Path(name) if name.endswith(".yaml") else known / f"{name}.yaml"
     try:
