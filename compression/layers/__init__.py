@@ -1,6 +1,7 @@
 """Layers that compressed networks are made of."""
 
 from .absorption import absorb, absorber, parameter_count
+from .block_codec import BlockSparseCodec
 from .codecs import Codec, SharedCodec, SparseCodec, SparseSharedCodec, UniformCodec
 from .constant import Constant
 from .fire import FireConv2d
@@ -15,6 +16,7 @@ from .structure import build_module, describe_module
 from .training import trainable
 
 __all__ = [
+    "BlockSparseCodec",
     "Codec",
     "CompressedLayer",
     "Constant",

@@ -1,5 +1,6 @@
 """The compression techniques, one file each."""
 
+from .bcr_pruning import BcrPruning
 from .channel_pruning import ChannelPruning
 from .composition import Composition
 from .cp import CanonicalPolyadic
@@ -24,6 +25,7 @@ from .weight_sharing import WeightSharing
 from .width_scaling import WidthScaling
 
 __all__ = [
+    "BcrPruning",
     "CanonicalPolyadic",
     "ChannelPruning",
     "Composition",

@@ -12,6 +12,7 @@ from espalier.compression.layers.symbols import pack_bits, packed_length, unpack
 from espalier.compression.site import Site, find_sites
 from espalier.compression.technique import Technique, weight_matrix
 from espalier.compression.techniques import (
+    BcrPruning,
     CanonicalPolyadic,
     ChannelPruning,
     Composition,
@@ -39,7 +40,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _DECOMPOSITIONS = [SpatialSvd(), Tucker2(), DepthwiseSeparable(), Fire(), CanonicalPolyadic(), SparseKernels()]
-_STORING = [MagnitudePruning(), NMSparsity(), LowBits(), WeightSharing()]
+_STORING = [MagnitudePruning(), NMSparsity(), BcrPruning(), LowBits(), WeightSharing()]
 _COMPOSED = [
     Composition([MagnitudePruning(), WeightSharing(bits=(4,))]),
     Composition([MagnitudePruning(sparsities=(0.5,)), LowBits(bits=(4,))]),

@@ -1,0 +1,188 @@
+"""Block column-row (BCR) pruning: in each block of the weight matrix whole rows and whole columns go."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from ...errors import EspalierError
+from ...kernels.block_grid import BlockGrid
+from ..choice import Choice
+from ..layers import BlockSparseCodec, Codec
+from ..site import Site
+from .magnitude_pruning import pruned, salience
+from .ranges import above_one, at_least_one
+from .storing import FLOAT_BITS, LAYER_KINDS, StoringTechnique, Weight
+
+__all__ = ["BcrPruning", "ColumnOrder", "column_order", "project"]
+
+#: How the columns of a convolution's matrix follow each other: the positions of a kernel side by side, or the channels.
+ColumnOrder = Literal["kernel", "channel"]
+
+#: Rows and columns of a block are chosen in turn, so often; more changes nothing that matters.
+_TURNS = 3
+
+#: Halvings of the interval of prices.
+_HALVINGS = 24
+
+
+class BcrPruning(StoringTechnique):
+    """Keep a dense rectangle of each block: some of its rows and, independently, some of its columns.
+
+    Niu, Li et al. 2021, GRIM (arXiv 2108.11033). The matrix (outputs, K) is cut into blocks; what is kept of each is as
+    large as it is worth, and all of them together hold 1 / rate of the weights. The weights that stay make up for those
+    that go. One block for the whole matrix is filter and column pruning, blocks of 1 x 1 are unstructured pruning.
+
+    Args:
+        rates: How many times fewer weights, each above 1.
+        block_rows: Rows of a block.
+        block_columns: Columns of a block.
+        row_multiple: Kept rows of a block come in multiples of it, which vector units like.
+        column_order: "channel": the columns are ordered by input channel, then by position in the kernel; "kernel": by
+            position, then by channel.
+        kinds: Of the layers it is offered at: "conv2d", "linear", "recurrent".
+
+    Raises:
+        EspalierError: A setting is out of range.
+    """
+
+    name = "bcr_pruning"
+
+    def __init__(
+        self,
+        rates: Sequence[float] = (4.0, 8.0, 16.0),
+        block_rows: int = 32,
+        block_columns: int = 144,
+        row_multiple: int = 4,
+        column_order: ColumnOrder = "channel",
+        kinds: Sequence[str] = LAYER_KINDS,
+    ) -> None:
+        super().__init__(kinds)
+        self._rates = above_one("bcr_pruning.rates", *rates)
+        (self._block_rows,) = at_least_one("bcr_pruning.block_rows", block_rows)
+        (self._block_columns,) = at_least_one("bcr_pruning.block_columns", block_columns)
+        (self._row_multiple,) = at_least_one("bcr_pruning.row_multiple", row_multiple)
+        if column_order not in get_args(ColumnOrder):
+            raise EspalierError(f"bcr_pruning.column_order must be channel or kernel, got {column_order!r}")
+        self._column_order: ColumnOrder = column_order
+
+    @override
+    def choices(self, site: Site) -> Sequence[Choice]:
+        if not self.fits(site):
+            return ()
+        saving = [rate for rate in self._rates if self._bits(site, rate) < FLOAT_BITS * site.weights]
+        return tuple(Choice.of(self.name, rate=rate) for rate in saving)
+
+    def _bits(self, site: Site, rate: float) -> float:
+        """Of what is stored at least: weights, and a bit for each row and column of each block."""
+        blocks = site.weights / (self._block_rows * self._block_columns)
+        return FLOAT_BITS * site.weights / rate + blocks * (self._block_rows + self._block_columns)
+
+    @override
+    def encode(self, weight: Weight, choice: Choice) -> tuple[Codec, Tensor]:
+        grid = BlockGrid(*weight.matrix.shape, self._block_rows, self._block_columns)
+        order = column_order(weight.shape, self._column_order)
+        budget = max(1, int(weight.matrix.numel() / float(choice["rate"])))
+        rows, columns = project(salience(weight).square()[:, order], grid, budget, self._row_multiple)
+        ordered = grid.matrix(rows[:, :, None] & columns[:, None, :])
+        mask = torch.empty_like(ordered)
+        mask[:, order] = ordered
+        matrix = pruned(weight, mask)
+        blocks = self._block_rows, self._block_columns
+        codec = BlockSparseCodec.store(matrix[:, order].float(), tuple(weight.shape), blocks, rows, columns, order)
+        return codec, matrix
+
+
+def column_order(shape: Sequence[int], order: ColumnOrder) -> Tensor:
+    """Which column of a layer's matrix stands at each place, int64, shape (K,).
+
+    Args:
+        shape: Of the weight tensor: (outputs, channels, kernel height, kernel width) or (outputs, K).
+        order: See `BcrPruning`.
+    """
+    columns = torch.arange(math.prod(shape[1:]))
+    if order == "channel" or len(shape) == 2:
+        return columns
+    return columns.view(shape[1], -1).T.flatten()
+
+
+def project(energy: Tensor, grid: BlockGrid, budget: int, row_multiple: int = 1) -> tuple[Tensor, Tensor]:
+    """The rows and columns of each block that hold most energy within a budget.
+
+    Each weight that is kept has a price, the same in all blocks, found by bisection. A block keeps the rectangle whose
+    energy exceeds its price by most: for each number of rows, rows and columns are chosen in turn until they suit each
+    other. At the end columns go, or come, to make the budget full.
+
+    Args:
+        energy: What each weight is worth, at least 0, shape (rows, columns).
+        grid: Cuts it into blocks.
+        budget: Weights to keep at most.
+        row_multiple: Numbers of rows to try are its multiples.
+
+    Returns:
+        Kept rows, bool, (blocks, block rows), and columns, bool, (blocks, block columns).
+    """
+    blocks, heights = grid.blocks(energy), grid.heights()
+    numbers = torch.tensor(range(row_multiple, grid.block_rows + 1, row_multiple) or [grid.block_rows])
+    costs = torch.minimum(numbers[:, None], heights).to(blocks.dtype)
+    columns = torch.ones(len(numbers), len(blocks), grid.block_columns, dtype=torch.bool)
+    for _ in range(_TURNS):
+        rows = _best_rows(blocks, heights, numbers, columns)
+        by_column = torch.einsum("brc,nbr->nbc", blocks, rows.to(blocks.dtype))
+        low, high = _prices(by_column, costs, budget)
+        columns = by_column > low * costs[:, :, None]
+    # Between the two prices the number of rows changes somewhere: too many rows, or too few of them.
+    solutions = [_filled(blocks, *_rectangles(rows, by_column, costs, price), budget) for price in (low, high)]
+    return max(solutions, key=lambda solution: _held(blocks, *solution))
+
+
+def _best_rows(blocks: Tensor, heights: Tensor, numbers: Tensor, columns: Tensor) -> Tensor:
+    """For each number of rows those of each block with most energy in the columns; bool, (numbers, blocks, rows)."""
+    by_row = torch.einsum("brc,nbc->nbr", blocks, columns.to(blocks.dtype))
+    exists = torch.arange(blocks.shape[1]) < heights[:, None]
+    ranks = by_row.masked_fill(~exists, -1.0).argsort(dim=2, descending=True, stable=True).argsort(dim=2)
+    return (ranks < numbers[:, None, None]) & exists
+
+
+def _prices(by_column: Tensor, costs: Tensor, budget: int) -> tuple[float, float]:
+    """A price of a weight at which too many are kept, and one close above it at which there are not."""
+    low, high = 0.0, float(by_column.max()) * (1 + 1e-9)
+    for _ in range(_HALVINGS):
+        price = (low + high) / 2
+        best, columns = _best_numbers(by_column, costs, price)
+        kept = (columns.sum(1) * costs.gather(0, best[None])[0]).sum()
+        low, high = (price, high) if kept > budget else (low, price)
+    return low, high
+
+
+def _best_numbers(by_column: Tensor, costs: Tensor, price: float) -> tuple[Tensor, Tensor]:
+    """Of each block the place of the best number of rows, shape (blocks,), and its columns, bool."""
+    gains = by_column - price * costs[:, :, None]
+    best = gains.clamp_min(0).sum(2).argmax(0)
+    return best, gains[best, torch.arange(len(best))] > 0
+
+
+def _rectangles(rows: Tensor, by_column: Tensor, costs: Tensor, price: float) -> tuple[Tensor, Tensor]:
+    """The rectangle of each block whose energy exceeds its price by most."""
+    best, columns = _best_numbers(by_column, costs, price)
+    return rows[best, torch.arange(len(best))], columns
+
+
+def _held(blocks: Tensor, rows: Tensor, columns: Tensor) -> float:
+    return float(torch.einsum("brc,br,bc->", blocks, rows.to(blocks.dtype), columns.to(blocks.dtype)))
+
+
+def _filled(blocks: Tensor, rows: Tensor, columns: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """The columns that are worth most for each weight, as many as the budget holds: first those that are chosen."""
+    costs = rows.sum(1)[:, None].expand_as(columns)
+    worth = torch.einsum("brc,br->bc", blocks, rows.to(blocks.dtype)) / costs.clamp_min(1)
+    worth = worth + columns * (worth.max() + 1)
+    order = worth.flatten().argsort(descending=True, stable=True)
+    spent = (costs * (worth > 0)).flatten()[order].cumsum(0)
+    stays = torch.zeros(columns.numel(), dtype=torch.bool)
+    stays[order[spent <= budget]] = True
+    kept = stays.view_as(columns) & (worth > 0) & rows.any(1, keepdim=True)
+    return rows & kept.any(1, keepdim=True), kept
