@@ -96,7 +96,7 @@ def compared(prepared: Any, device: ProfiledDevice, count: int) -> dict[str, Any
     learn_networks(timer, device)
     seconds = time.perf_counter() - started
     labels = timer.different(device.networks)
-    learnt = [device.table.networks[label] for label in labels]
+    learnt = [device.table.networks[label] for label in labels if label in device.table.networks]
     plans = [plan for plan in spread_plans(survey.space, count + len(labels), _SEED) if timer.label(plan) not in labels]
     others = timer.measure(thinned(plans, count), "measuring the judged plans")
     measured = np.array([network.latency_ms for network in others])

@@ -13,9 +13,9 @@
   that were fitted to 900 networks, never by the latency of a network that is judged. The ten are chosen among 300 of
   the 900 by what the pool says, before the device is looked at; seeds draw the 300. Judged on 2,000 networks that are
   none of the 900. *Best other* is the device of the pool that ranks the ten best.
-* alike: what `espalier profile fit` makes of ten random networks of a device, alone, and with like= that of the other
-  eleven files in conf/device whose fit has the least error in cross-validation on the ten. Judged on 2,000 others.
-  (The files were fitted to networks of the same spaces, on the other devices.)
+* alike: what the fit of `espalier profile fit` makes of ten random networks of a device, alone, and like that of the
+  other eleven files in conf/device whose fit has the least error in cross-validation on the ten. Judged on 2,000
+  others. (The files were fitted to networks of the same spaces, on the other devices.)
 
 NAS-Bench-201 networks that an engine removed as dead code (under 0.1 ms on a device) are left out. Of the data see the
 README beside it; a figure of another paper stands on that paper's networks and devices.

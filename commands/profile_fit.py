@@ -1,7 +1,9 @@
 """`espalier profile fit`: a device from what was measured on it."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -42,6 +44,22 @@ _FEWEST, _FEWEST_LIKE = 20, 5
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _CALIBRATED = f"{CalibratedDevice.__module__}.{CalibratedDevice.__qualname__}"
 
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured, floats only.
+
+    Attributes:
+        networks: Whole networks, calling the engine included.
+        parts: Blocks and operators, without it.
+        call_ms: What it takes, for the parts.
+    """
+
+    networks: list[Measurement]
+    parts: list[Measurement]
+    call_ms: float
+
+
 USAGE = f"""Fit a device to what was measured on it: milliseconds per unit of work, for each kind of operator.
 
 usage: espalier profile fit FILE output=FOLDER/device/NAME.yaml [KEY=VALUE] ...
@@ -65,14 +83,18 @@ def run(arguments: Sequence[str]) -> None:
     output = _device_file(output_path("fit", words))
     like = fitted_device(words.options["like"]) if "like" in words.options else None
     fewest = _FEWEST if like is None else _FEWEST_LIKE
-    measurements, are_networks = _measurements(words, fewest)
+    measured = _measured(words)
+    measurements = measured.networks if len(measured.networks) >= fewest else measured.parts
+    are_networks = measurements is measured.networks
     what = "networks" if are_networks else "blocks and operators"
     if len(measurements) < fewest:
         raise EspalierError(
-            f"{words.files[0]} has {len(measurements)} {what} of floats; fitting needs {fewest}"
-            + ("" if like else f", or {_FEWEST_LIKE} with like=DEVICE")
+            f"{words.files[0]} has {len(measured.networks)} networks, and {len(measured.parts)} blocks and operators, "
+            f"of floats; fitting needs {fewest} of one sort{'' if like else f', or {_FEWEST_LIKE} with like=DEVICE'}"
         )
     efficiency, errors = fit_efficiency(measurements, has_overhead=are_networks, like=like)
+    if not are_networks:
+        efficiency = replace(efficiency, overhead_ms=measured.call_ms)
     said = f"fitted to {len(measurements)} {what}; {_error_text(errors)}"
     after = f", drawn to {words.options['like']}" if like else ""
     head = [
@@ -84,7 +106,8 @@ def run(arguments: Sequence[str]) -> None:
     write_text(output, device_yaml(output.stem, head, efficiency, errors.relative_std))
     shown = results()
     shown.print(f"{said}: {output}", soft_wrap=True)
-    shown.print(f"use it: espalier search --config-dir {output.parent.parent} device={output.stem}", soft_wrap=True)
+    folder = os.path.relpath(output.absolute().parent.parent)
+    shown.print(f"use it: espalier search --config-dir {folder} device={output.stem}", soft_wrap=True)
 
 
 def _device_file(path: Path) -> Path:
@@ -126,17 +149,16 @@ def _fitted_names(folder: Path) -> list[str]:
     return [path.stem for path in sorted(folder.glob("*.yaml")) if _CALIBRATED in path.read_text(encoding="utf-8")]
 
 
-def _measurements(words: Words, fewest: int) -> tuple[list[Measurement], bool]:
-    """What to fit, and whether it is whole networks."""
+def _measured(words: Words) -> _Measured:
+    """Everything in the file that a fit can use."""
     if "space" in words.options or "column" in words.options:
-        return _networks_of_csv(words), True
+        return _Measured(_networks_of_csv(words), [], 0.0)
     path = words.files[0]
     table = import_table(path).table if path.is_file() and guess_format(path) else LookupTable.load(path)
     if table.unit != "ms":
         raise EspalierError(f"{path} is in relative units; a device needs milliseconds")
     networks = [network for network in table.networks.values() if _is_float(network)]
-    parts = [one for one in table.measurements() if _is_float(one)]
-    return (networks, True) if len(networks) >= fewest or not parts else (parts, False)
+    return _Measured(networks, [one for one in table.measurements() if _is_float(one)], table.call_overhead_ms)
 
 
 def _networks_of_csv(words: Words) -> list[Measurement]:
@@ -149,7 +171,7 @@ def _networks_of_csv(words: Words) -> list[Measurement]:
     measured = read_latency_csv(words.files[0], _SPACES[name])
     if column not in measured.devices:
         raise EspalierError(f"{words.files[0]} has no column {column!r}{did_you_mean(column, measured.devices)}")
-    return measured.measurements(column)
+    return [network for network in measured.measurements(column) if network.ops]
 
 
 def _is_float(measurement: Measurement) -> bool:

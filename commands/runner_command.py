@@ -101,12 +101,13 @@ def import_result(arguments: Sequence[str]) -> None:
     files = [word for word in arguments if not word.startswith("output=")]
     if len(files) != 1 or len(outputs) != 1 or not outputs[0]:
         raise EspalierError(f"expected one result and one output, got {' '.join(arguments) or 'nothing'}: {_USAGE}")
-    table, missing_entries = read_result(Path(files[0]).expanduser())
+    table, operators, networks = read_result(Path(files[0]).expanduser())
     path = Path(outputs[0]).expanduser()
     table.save(path)
     shown = results()
-    if missing_entries:
-        shown.print(f"{missing_entries} operators are not measured yet: run measure.pyz again on the device")
+    if operators or networks:
+        missing = " and ".join([f"{operators} operators"] * bool(operators) + [f"{networks} networks"] * bool(networks))
+        shown.print(f"{missing} are not measured yet: run measure.pyz again on the device", soft_wrap=True)
     shown.print(noise_text(table.noise), soft_wrap=True)
     shown.print(f"{len(table.entries)} operators of {table.cpu}, {table.runtime}: {path}", soft_wrap=True)
     shown.print(f"use it: espalier search device=table device.table={path}", soft_wrap=True)

@@ -161,6 +161,7 @@ class Finisher:
             self._groups(evaluations),
             lambda candidate: self._rank(candidate, baseline),
             lambda candidate: self._latency_ratio(candidate, original),
+            lambda candidate: bool(self._rank(candidate, baseline)[0]),
         )
         network, report = self._fine_tuned(winner)
         network = self._with_grids(network)

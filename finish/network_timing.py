@@ -110,6 +110,7 @@ class NetworkTimer:
         executable = cache(self._executable) if are_kept else self._executable
         count = _PASSES if are_kept else 1
         original = self._executable(self._survey.space.keep_plan)
+        visited: set[int] = set()
         with step(title, count * len(plans)) as advance:
             for number, group in passes.over(plans, count):
                 calls = [original, *map(executable, group)]
@@ -117,7 +118,8 @@ class NetworkTimer:
                     samples = time_until_tight(calls, sampling)
                 original_ms = summarise(samples[0]).median_ms
                 passes.take(number, original_ms, [summarise(row / original_ms) for row in samples[1:]])
-                advance(len(group))
+                advance(0 if number in visited else len(group))
+                visited.add(number)
         usual_ms, found = passes.reference_ms, passes.results()
         return [self._measurement(plan, found[plan], usual_ms) for plan in plans]
 
@@ -158,5 +160,5 @@ def learn_networks(timer: NetworkTimer, device: ProfiledDevice) -> None:
         return
     wanted = timer.different(device.networks)
     missing = [plan for label, plan in wanted.items() if label not in device.table.networks]
-    if missing and len(wanted) >= FEWEST_NETWORKS:
-        device.learn(timer.measure(missing, "measuring whole networks"))
+    if len(wanted) >= FEWEST_NETWORKS:
+        device.learn(timer.measure(missing, "measuring whole networks") if missing else [], wanted)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -108,21 +109,26 @@ class ProfiledDevice:
         """Measure the operators that the table lacks, with a progress bar."""
         self._space = tuple(dict.fromkeys(ops))
         self._measure(self._space)
-        self._correct()
+        self.correction = None
 
-    def learn(self, networks: Iterable[Measurement]) -> None:
-        """Remember measured networks and correct the sum of operators by those of the space prepared for."""
+    def learn(self, networks: Sequence[Measurement], labels: Iterable[str]) -> None:
+        """Remember measured networks, and correct the sum of operators of the space prepared for.
+
+        Args:
+            networks: What was measured just now.
+            labels: Of all networks to correct by; those of other searches, which the table may hold, too, do not count,
+                so that the same search gets the same predictions.
+        """
         for network in networks:
             self.table.add_network(network)
-        self.table.merge_into(self.table_path)
-        self._correct()
-
-    def _correct(self) -> None:
-        self.correction = fitted_correction(self.table, self._space) if self.networks else None
+        if networks:
+            self.table.merge_into(self.table_path)
+        known = {label: self.table.networks[label] for label in labels if label in self.table.networks}
+        self.correction = fitted_correction(replace(self.table, networks=known), self._space)
 
     def _measure(self, ops: Iterable[OpSpec]) -> None:
         self._prepare_energy()
-        missing = [op for op in dict.fromkeys(ops) if op.kind not in FREE_KINDS and op.key not in self.table.entries]
+        missing = [op for op in dict.fromkeys(ops) if op.kind not in FREE_KINDS and not self._is_measured(op)]
         if not missing:
             return
         if not self.table.entries:
@@ -130,6 +136,11 @@ class ProfiledDevice:
         profile = Profile(self.runtime, missing, self._overhead, self.sampling)
         self._fill(profile)
         say_trust(profile.noise(), profile.unsettled, len(missing), self.sampling)
+
+    def _is_measured(self, op: OpSpec) -> bool:
+        """Whether the table has an operator, and not from passes that were cut short."""
+        entry = self.table.entries.get(op.key)
+        return entry is not None and entry.samples >= self.sampling.rounds
 
     def _prepare_energy(self) -> None:
         if isinstance(self._energy, MeasuredPower):

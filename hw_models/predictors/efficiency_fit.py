@@ -152,7 +152,10 @@ class _Problem:
         # A coefficient is drawn by what it contributes: a change of the latency by as much weighs the same anywhere.
         pulls = np.concatenate([[pull], np.where(self.told, pull, _FIXED)])
         strength = np.sqrt(pulls * len(shares)) * shares.mean(axis=0)
-        return _robust(shares, np.diag(strength), strength * self._drawn_to())
+        drawn_to = self._drawn_to()
+        solution = _robust(shares, np.diag(strength), strength * drawn_to)
+        # A kind that only other measurements have is drawn by nothing.
+        return np.where(self.work.any(axis=0), solution, drawn_to)
 
     def efficiency(self, pull: float) -> Efficiency:
         solution = self.solve(pull)

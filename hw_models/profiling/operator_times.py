@@ -20,6 +20,9 @@ _GROUP = 8
 #: Each operator is prepared and measured so often, at different times; one bad one is outvoted.
 _PASSES = 3
 
+#: After so many operators their passes are complete, so that whoever is interrupted loses no more than these.
+_CHUNK = 20 * _GROUP
+
 Call = Callable[[], object]
 Item = TypeVar("Item")
 
@@ -59,7 +62,7 @@ class OperatorTimes(Generic[Item]):
             Everything that was sampled so far of the operators of one group.
         """
         rounds = math.ceil(self._sampling.rounds / _PASSES)
-        for number, group in self._schedule():
+        for number, group in self._schedule(rounds):
             calls = [self._trivial, *map(prepare, group)]
             reference, *rows = time_until_tight(calls, Sampling(rounds, rounds, self._sampling.tolerance))
             trivial_ms = summarise(reference).median_ms
@@ -77,8 +80,9 @@ class OperatorTimes(Generic[Item]):
         """Whether these samples of an item suffice."""
         return self._sampling.is_settled(samples, self._overhead.call_ms if self._overhead else 0.0)
 
-    def _schedule(self) -> Iterator[tuple[int, Sequence[Item]]]:
-        """All operators in so many passes; then those that are still uncertain, as often again."""
-        yield from self._passes.over(self._items, _PASSES)
-        for _ in range(self._sampling.max_rounds // self._sampling.rounds - 1):
-            yield from self._passes.over(list(self._unsettled), _PASSES)
+    def _schedule(self, rounds: int) -> Iterator[tuple[int, Sequence[Item]]]:
+        """All operators in so many passes; then those that are still uncertain, as often as there are rounds left."""
+        for start in range(0, len(self._items), _CHUNK):
+            yield from self._passes.over(self._items[start : start + _CHUNK], _PASSES)
+        for _ in range(self._sampling.max_rounds // rounds - _PASSES):
+            yield from self._passes.over(list(self._unsettled))

@@ -63,17 +63,14 @@ class Passes(Generic[Item, Result]):
         for _ in range(_REPEATS):
             yield from [(number, self._groups[number]) for number in self._slow() if number in numbers]
 
-    def take(self, number: int, reference_ms: float, results: Sequence[Result]) -> bool:
+    def take(self, number: int, reference_ms: float, results: Sequence[Result]) -> None:
         """Remember how long the reference took beside a group, and what was measured.
 
-        Returns:
-            Whether it counts: the machine was no slower than when this group was measured before.
+        It counts unless the machine was faster when the same group was measured before.
         """
-        if self._reference_ms.get(number, float("inf")) <= reference_ms:
-            return False
-        self._reference_ms[number] = reference_ms
-        self._results[number] = list(results)
-        return True
+        if reference_ms < self._reference_ms.get(number, float("inf")):
+            self._reference_ms[number] = reference_ms
+            self._results[number] = list(results)
 
     def results(self) -> dict[Item, list[Result]]:
         """What was measured so far of each item, one result for each pass."""

@@ -79,10 +79,21 @@ class Measuring:
             self._run(single, operators, "entries", "spec", _Progress(progress, 0, single.turns + whole.turns))
             self._run(whole, networks, "networks", "ops", _Progress(progress, single.turns, single.turns + whole.turns))
 
+    @property
+    def known(self) -> int:
+        """Operators and networks that are measured already."""
+        missing = len(self._missing("operators", "key", "entries")) + len(
+            self._missing("networks", "label", "networks")
+        )
+        return len(self._manifest["operators"]) + len(self._manifest.get("networks", ())) - missing
+
     def _missing(self, wanted: str, name: str, known: str) -> dict[str, Any]:
         """What the results lack, by its name there."""
         found = self._results.setdefault(known, {})
-        return {item[name]: item for item in self._manifest.get(wanted, ()) if item[name] not in found}
+        rounds = self._sampling.rounds
+        items = {item[name]: item for item in self._manifest.get(wanted, ())}
+        # What was cut short after one pass or two is measured again: one bad pass must be outvoted.
+        return {key: item for key, item in items.items() if found.get(key, {"samples": 0})["samples"] < rounds}
 
     def _run(
         self, times: OperatorTimes[str], missing: dict[str, Any], place: str, what: str, progress: _Progress

@@ -34,10 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = _resumed(options.output, fresh) if options.output.exists() else fresh
     write_object(options.output, results)
     wanted = len(manifest["operators"])
-    known = len(results["entries"]) + len(results.get("networks", ()))
+    measuring = Measuring(options.folder, manifest, results, options.output)
     networks = f" and {len(whole)} networks" if (whole := manifest.get("networks")) else ""
-    sys.stdout.write(f"{wanted} operators{networks}, {known} known already; results go to {options.output}\n")
-    Measuring(options.folder, manifest, results, options.output).run(_Shown())
+    sys.stdout.write(f"{wanted} operators{networks}, {measuring.known} known already; results go to {options.output}\n")
+    shown = _Shown()
+    measuring.run(shown)
+    shown.end()
     _say_trust(results, Sampling(**manifest["sampling"]))
 
 
@@ -60,6 +62,7 @@ def _fresh_results(manifest: dict[str, Any], options: argparse.Namespace) -> dic
         "unit": "ms",
         "manifest": manifest["digest"],
         "operators": len(manifest["operators"]),
+        "wanted_networks": len(manifest.get("networks", ())),
         "sampling": manifest["sampling"],
         "device": options.name,
         "threads": options.threads,
@@ -94,11 +97,16 @@ class _Shown:
         left = elapsed / max(1, done) * (wanted - done)
         line = f"{done} of {wanted} groups, {_duration(left)} left"
         if sys.stdout.isatty():
-            sys.stdout.write(f"\r{line:<60}" + ("\n" if done == wanted else ""))
+            sys.stdout.write(f"\r{line:<60}")
         elif 10 * done // wanted > self._said:
             self._said = 10 * done // wanted
             sys.stdout.write(line + "\n")
         sys.stdout.flush()
+
+    def end(self) -> None:
+        """Leave the line that changed."""
+        if sys.stdout.isatty():
+            sys.stdout.write("\n")
 
 
 def _duration(seconds: float) -> str:

@@ -16,11 +16,11 @@ _TEXTS = ("device", "cpu", "created", "os", "python")
 _ENTRY = ("spec", "ops", "mean", "std", "samples")
 
 
-def read_result(path: Path) -> tuple[LookupTable, int]:
+def read_result(path: Path) -> tuple[LookupTable, int, int]:
     """Read the file that `measure.pyz` wrote.
 
     Returns:
-        The table, and how many operators the device has not measured yet.
+        The table, and how many operators and how many networks the device has not measured yet.
 
     Raises:
         FormatError: The file is missing or damaged, or holds nothing.
@@ -41,7 +41,9 @@ def read_result(path: Path) -> tuple[LookupTable, int]:
     if not isinstance(entries, Mapping) or not entries:
         raise FormatError(f"{path} holds no measurements; run measure.pyz on the device first")
     table = LookupTable.from_dict(_as_table(values, entries), str(path))
-    return table, max(0, values["operators"] - len(entries))
+    wanted = values.get("wanted_networks", 0)
+    missing = wanted - len(table.networks) if type(wanted) is int else 0
+    return table, max(0, values["operators"] - len(entries)), max(0, missing)
 
 
 def _as_table(values: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def fitted_correction(table: LookupTable, ops: Iterable[OpSpec]) -> Correction |
     # In one order, whatever the file's: a search that is resumed must see the same last bits.
     networks = [table.networks[label] for label in sorted(table.networks)]
     networks = [network for network in networks if all(op.key in inside for op in network.ops)]
-    networks = [network for network in networks if _is_covered(table, network)]
+    networks = [network for network in networks if network.latency_ms > 0 and _is_covered(table, network)]
     if len(networks) < FEWEST_NETWORKS:
         return None
     measured = np.array([network.latency_ms for network in networks])

@@ -69,16 +69,16 @@ def test_a_handful_of_networks_and_a_similar_device(run: Run, tmp_path: Path) ->
 
 
 def test_operators_where_there_are_no_networks(run: Run, tmp_path: Path) -> None:
-    table = LookupTable("board", "engine, 1 thread", {}, "chip")
+    table = LookupTable("board", "engine, 1 thread", {}, "chip", call_overhead_ms=0.25)
     for op in {op for network in _networks(40) for op in network.ops}:
         table.add(Entry(op, 0.01 + 1e-7 * op.macs, 0.0, 1))
         table.add(Entry(op.replace(bits=8), 1e-3, 0.0, 1))
     table.save(tmp_path / "board.json")
     result = run("profile", "fit", "board.json", "output=device/board.yaml")
     assert result.status == 0, result.err
-    assert "blocks and operators" in result.out
+    assert "blocks and operators; those left out were off by 0." in result.out
     written = yaml.safe_load((tmp_path / "device/board.yaml").read_text())
-    assert written["overhead_ms"] == 0
+    assert written["overhead_ms"] == 0.25, "what the table subtracted from each operator"
     assert written["kinds"]["conv2d_3x3"]["mmacs"] == pytest.approx(0.1, rel=0.1), "8-bit operators must not count"
 
 
@@ -104,7 +104,10 @@ def test_a_csv_file_of_networks(run: Run, tmp_path: Path) -> None:
         (("output=device/board.json",), "output must be FOLDER/device/NAME.yaml"),
         (("output=device/raspi4.yaml",), "there is a device 'raspi4' already"),
         (("output=device/there.yaml",), "device/there.yaml exists already"),
-        (("output=device/a.yaml",), "board.json has 6 networks of floats; fitting needs 20, or 5 with like=DEVICE"),
+        (
+            ("output=device/a.yaml",),
+            "board.json has 6 networks, and 0 blocks and operators, of floats; fitting needs 20 of one sort, or 5 with",
+        ),
         (("output=device/a.yaml", "like=raspi5"), "like=raspi5 is no fitted device; did you mean 'raspi4'?"),
         (("output=device/a.yaml", "like=host"), "like=host is no fitted device"),
         (("output=device/a.yaml", "like=device/there.yaml"), "like=device/there.yaml is no fitted device"),
@@ -127,6 +130,22 @@ def test_mistakes(run: Run, tmp_path: Path, words: tuple[str, ...], message: str
     assert result.status == 2
     assert message in result.last_line
     assert not (tmp_path / "device/a.yaml").exists()
+
+
+def test_networks_without_operators_do_not_count(run: Run, tmp_path: Path) -> None:
+    dead = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+    live = "|nor_conv_3x3~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|"
+    (tmp_path / "n.csv").write_text("arch,phone\n" + f"{dead},1.5\n" * 4 + f"{live},2.5\n")
+    words = ("space=nasbench201_compiled", "column=phone", "output=device/a.yaml", "like=raspi4")
+    assert "n.csv has 1 networks" in run("profile", "fit", "n.csv", *words).last_line
+
+
+def test_the_hint_names_a_folder_that_exists(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _table(tmp_path / "board.json", _networks(30))
+    (tmp_path / "device").mkdir()
+    monkeypatch.chdir(tmp_path / "device")
+    result = run("profile", "fit", "../board.json", "output=mine.yaml")
+    assert "--config-dir .. device=mine" in result.out
 
 
 def test_relative_units_and_other_columns_are_refused(run: Run, tmp_path: Path) -> None:

@@ -148,6 +148,21 @@ def test_a_killed_measurement_goes_on_where_it_stopped(device: Device, exported:
     assert {key: after[key] for key in before} == before
 
 
+def test_what_was_cut_short_is_measured_again(device: Device, exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    assert device("--folder", str(exported)).communicate(timeout=100)[1] == ""
+    result = json.loads(path.read_text())
+    rounds = json.loads((exported / "manifest.json").read_text())["sampling"]["rounds"]
+    short = next(iter(result["entries"]))
+    result["entries"][short] |= {"samples": rounds - 1, "mean": 99.0}
+    path.write_text(json.dumps(result))
+    out, _ = device("--folder", str(exported)).communicate(timeout=100)
+    again = json.loads(path.read_text())["entries"]
+    assert f"{len(again) - 1} known already" in out or "known already" in out
+    assert again[short]["mean"] < 99.0
+    assert again[short]["samples"] >= rounds
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -201,15 +201,27 @@ def test_a_live_device_learns_and_remembers(tmp_path: Path) -> None:
     network = _networks(sums, 1, seed=5)[0]
     before = device.cost(network.ops).latency_ms
     assert "corrected" not in before.on
-    device.learn(_networks(sums, 40))
+    networks = _networks(sums, 40)
+    labels = [network.label for network in networks]
+    device.learn(networks, labels)
     after = device.cost(network.ops).latency_ms
     assert after.value == pytest.approx(network.latency_ms, rel=0.02)
-    again = ProfiledDevice(runtime="torch", table=str(path), networks=FEWEST_NETWORKS)
+    again = ProfiledDevice(runtime="torch", rounds=2, table=str(path), networks=FEWEST_NETWORKS)
     again.prepare([*_OPS, _RESHAPE])
+    again.learn([], labels)
     assert again.cost(network.ops).latency_ms == after
-    plain = ProfiledDevice(runtime="torch", table=str(path))
+    plain = ProfiledDevice(runtime="torch", rounds=2, table=str(path))
     plain.prepare([*_OPS, _RESHAPE])
     assert plain.cost(network.ops).latency_ms.value == pytest.approx(before.value)
+    again.learn([replace(network, label="another search's", latency_ms=99.0)], labels)
+    assert again.cost(network.ops).latency_ms == after, "only the search's own networks count"
+
+
+def test_a_network_of_no_time_does_not_count() -> None:
+    table = _learnt()
+    before = fitted_correction(table, [*_OPS, _RESHAPE])
+    table.add_network(replace(next(iter(table.networks.values())), label="none", latency_ms=0.0))
+    assert fitted_correction(table, [*_OPS, _RESHAPE]) == before
 
 
 @pytest.mark.parametrize("networks", [-1, 1, FEWEST_NETWORKS - 1])

@@ -69,6 +69,14 @@ def test_a_constant_gets_no_coefficient_of_its_own() -> None:
     assert all(value >= 0 for kind in fitted.kinds.values() for value in kind.values())
 
 
+def test_a_kind_that_only_one_measurement_has_does_not_spoil_the_cross_validation() -> None:
+    """While it is left out nothing tells what it takes, but what all kinds share."""
+    single = {op: Measurement((op,), 0.01 + 1e-7 * op.macs) for m in _measurements(30, 2) for op in m.ops}
+    head = OpSpec("linear", (64,), (10,), bias=True)
+    _, errors = fit_efficiency([*single.values(), Measurement((head,), 0.01 + 1e-7 * head.macs)], has_overhead=False)
+    assert errors.mean_error < 0.05
+
+
 def test_single_operators_and_networks_are_fitted_together() -> None:
     single = [Measurement((op,), _TRUE.latency_ms((op,))) for m in _measurements(30, 2) for op in m.ops]
     fitted, _ = fit_efficiency([*single, *_measurements(50, 0)])
