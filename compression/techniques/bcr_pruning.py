@@ -83,7 +83,8 @@ class BcrPruning(StoringTechnique):
 
     @override
     def encode(self, weight: Weight, choice: Choice) -> tuple[Codec, Tensor]:
-        grid = BlockGrid(*weight.matrix.shape, self._block_rows, self._block_columns)
+        outputs, length = weight.matrix.shape
+        grid = BlockGrid(outputs, length, self._block_rows, self._block_columns)
         order = column_order(weight.shape, self._column_order)
         budget = max(1, int(weight.matrix.numel() / float(choice["rate"])))
         rows, columns = project(salience(weight).square()[:, order], grid, budget, self._row_multiple)
