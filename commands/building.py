@@ -87,7 +87,10 @@ def _is_of_the_call(error: TypeError) -> bool:
 
 
 def _check_complete(node: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
-    """Refuse a node without an argument that its target cannot do without."""
+    """Refuse a node without a target, or without an argument that its target cannot do without."""
+    if "_target_" not in node:
+        keys = ", ".join(map(str, node)) or "nothing"
+        raise EspalierError(f"a configuration file must name its class in _target_, but it has {keys}")
     target = get_object(str(node["_target_"]))
     try:
         parameters = inspect.signature(target).parameters.values()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -51,6 +52,12 @@ def run_jobs(program: str, arguments: Sequence[str], job: Job) -> None:
         hydra.main(version_base="1.3", config_path="pkg://espalier.conf", config_name="config")(guarded)()
     except HydraException as error:
         raise EspalierError(explained(error, arguments)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        if guarded.has_started:
+            raise
+        raise EspalierError(
+            f"a configuration file is not YAML in UTF-8, mend or remove it: {one_line(error)}"
+        ) from error
     if guarded.failure:
         raise EspalierError(guarded.failure)
     if guarded.sweep is not None:
@@ -62,18 +69,21 @@ class _GuardedJob:
 
     Attributes:
         failure: What went wrong in a single job; "" while nothing has.
+        has_started: Whether a configuration was composed.
         sweep: Folder of the sweep that this process took part in.
     """
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self.failure = ""
+        self.has_started = False
         self.sweep: Path | None = None
         # Hydra names its jobs after the function.
         self.__name__ = "espalier"
         self.__module__ = job.__module__
 
     def __call__(self, config: DictConfig) -> None:
+        self.has_started = True
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
         is_sweep = settings.mode == RunMode.MULTIRUN

@@ -1,5 +1,6 @@
 """`espalier profile`: the lookup table of this machine."""
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ def run(arguments: Sequence[str]) -> None:
         return
     folder, arguments = export_folder(arguments)
     outputs = [Path(word.removeprefix("output=")) for word in arguments if word.startswith("output=")]
+    if outputs:
+        _check_output(outputs[0])
     others = [word for word in arguments if not word.startswith("output=")]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "tracker=none"]
     # Hydra wants all overrides side by side, and flags before or after them.
@@ -73,6 +76,13 @@ def run(arguments: Sequence[str]) -> None:
     words = [_RUNTIME.sub("device.runtime=", word) for word in words]
     job = partial(export, folder) if folder else partial(_profile, outputs[0] if outputs else None)
     run_jobs("espalier profile", words, job)
+
+
+def _check_output(path: Path) -> None:
+    """Refuse what cannot be written, before anything is measured."""
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not path.name or not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise EspalierError(f"output must be a file that can be written, such as output=host.json, got {path}")
 
 
 def _profile(output: Path | None, config: DictConfig, _: Path) -> None:

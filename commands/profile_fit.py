@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import yaml
 from omegaconf import OmegaConf
 
@@ -179,6 +180,6 @@ def _is_float(measurement: Measurement) -> bool:
 
 
 def _error_text(errors: HeldOutErrors) -> str:
-    within = sum(abs(error) <= 0.1 for error in errors.relative) / len(errors.relative)
-    mean, close = f"{100 * errors.mean_error:.1f} %", f"{100 * within:.0f} %"
+    predicted = np.abs(1 / (1 + errors.relative) - 1)  # predicted over measured
+    mean, close = f"{100 * predicted.mean():.1f} %", f"{100 * np.mean(predicted <= 0.1):.0f} %"
     return f"those left out were off by {mean} in the mean, {close} of them by less than 10 %"

@@ -179,3 +179,29 @@ def test_suggestions() -> None:
     assert did_you_mean("zzz", []) == ""
     assert spaces_with("width_scaling") == ["all", "single"]
     assert set(spaces_with("channel_pruning")) == set(options("space")) - {"adadeep"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00a", "a configuration file is not YAML in UTF-8, mend or remove it: 'utf-8' codec"),
+        (b"a: [1\n", "a configuration file is not YAML in UTF-8, mend or remove it: while parsing a flow sequence"),
+        (b"", "a configuration file must name its class in _target_, but it has nothing"),
+        (b"name: mine\n", "a configuration file must name its class in _target_, but it has name"),
+    ],
+)
+def test_damaged_configuration_files(run: Run, tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "mine" / "device").mkdir(parents=True)
+    (tmp_path / "mine" / "device" / "bad.yaml").write_bytes(content)
+    result = run("search", "--config-dir", "mine", "experiment=smoke", "device=bad")
+    assert result.status == 2
+    assert message in result.last_line
+
+
+@pytest.mark.parametrize("output", ["", "folder", "file/t.json"])
+def test_a_profile_that_could_not_be_written_is_not_measured(run: Run, tmp_path: Path, output: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    result = run("profile", f"output={output}", "task=digits_vgg")
+    assert result.status == 2
+    assert "output must be a file that can be written, such as output=host.json" in result.last_line
