@@ -13,7 +13,7 @@ from rich.text import Text
 from ..errors import EspalierError
 from ..hw_models.table_device import TableDevice
 from ..hw_models.tables.coverage import Coverage
-from ..hw_models.tables.formats import guess_format, import_table
+from ..hw_models.tables.formats import read_table
 from ..hw_models.tables.interpolation import Interpolation
 from ..hw_models.tables.overview import NOISY, lines
 from ..hw_models.tables.table import LookupTable
@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments or "=" in arguments[0] or arguments[0].startswith("-"):
         raise EspalierError("espalier profile check takes a file and then options KEY=VALUE")
     path, words = Path(arguments[0]), list(arguments[1:])
-    table = import_table(path, guess_format(path) or "espalier").table
+    table = read_table(path)
     results().print(Text(_soundness(path, table)))
     if not words:
         results().print(*_errors(table))

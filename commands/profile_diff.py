@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..hw_models.tables.comparison import Comparison, compare_tables
-from ..hw_models.tables.formats import guess_format, import_table
+from ..hw_models.tables.formats import read_table
 from ..progress import results
 from .profile_subcommands import amount, parsed, whole_number
 
@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> None:
     """Compare the tables on the command line."""
     words = parsed("diff", arguments, 2, ("most",))
     most = whole_number("most", words.options.get("most", "20"))
-    first, second = (import_table(file, guess_format(file) or "espalier").table for file in words.files)
+    first, second = map(read_table, words.files)
     found = compare_tables(first, second)
     parts: list[RenderableType] = [Text(_summary(found))]
     parts += [_provenance(found)] if found.provenance else [Text("both come from the same place")]

@@ -24,8 +24,7 @@ from ..hw_models.spaces.architecture import Space
 from ..hw_models.spaces.fbnet import FbnetSpace
 from ..hw_models.spaces.latency_csv import read_latency_csv
 from ..hw_models.spaces.nasbench201 import Nasbench201Space
-from ..hw_models.tables.formats import guess_format, import_table
-from ..hw_models.tables.table import LookupTable
+from ..hw_models.tables.formats import read_table
 from ..progress import results
 from .catalogue import options
 from .profile_subcommands import Words, output_path, parsed
@@ -155,7 +154,7 @@ def _measured(words: Words) -> _Measured:
     if "space" in words.options or "column" in words.options:
         return _Measured(_networks_of_csv(words), [], 0.0)
     path = words.files[0]
-    table = import_table(path).table if path.is_file() and guess_format(path) else LookupTable.load(path)
+    table = read_table(path)
     if table.unit != "ms":
         raise EspalierError(f"{path} is in relative units; a device needs milliseconds")
     networks = [network for network in table.networks.values() if _is_float(network)]

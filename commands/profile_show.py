@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..hw_models.tables.correction import correction_text, fitted_correction
-from ..hw_models.tables.formats import guess_format, import_table
+from ..hw_models.tables.formats import read_table
 from ..hw_models.tables.overview import NOISY, KindRow, kind_rows, lines
 from ..hw_models.tables.table import LookupTable
 from ..progress import results
@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> None:
     """Show the table on the command line."""
     words = parsed("show", arguments, 1, ("slowest",))
     count = whole_number("slowest", words.options.get("slowest", "10"))
-    table = import_table(words.files[0], guess_format(words.files[0]) or "espalier").table
+    table = read_table(words.files[0])
     results().print(Group(Text(provenance(table)), _kinds(table), *([_slowest(table, count)] if count else [])))
 
 

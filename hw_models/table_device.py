@@ -14,7 +14,7 @@ from .predictors.measurement import Measurement
 from .runtimes.runtime import Runtime
 from .tables.correction import Correction, fitted_correction
 from .tables.coverage import Coverage
-from .tables.formats import guess_format, import_table
+from .tables.formats import read_table
 from .tables.interpolation import Estimated, Interpolation
 from .tables.sums import relative_unit, sum_title, summed_latency, table_features
 from .tables.table import LookupTable
@@ -216,7 +216,7 @@ class TableDevice:
 
 def _read(path: Path, origin: str) -> LookupTable:
     try:
-        return import_table(path, guess_format(path) or "espalier").table
+        return read_table(path)
     except FormatError as error:
         if origin and not path.exists():
             raise FormatError(f"{error}; {origin}") from error

@@ -9,7 +9,7 @@ from ..table import LookupTable
 from . import bitfusion, once_for_all, proxylessnas
 from .foreign import Imported, read_head
 
-__all__ = ["FORMATS", "Format", "Imported", "guess_format", "import_table"]
+__all__ = ["FORMATS", "Format", "Imported", "guess_format", "import_table", "read_table"]
 
 _HEAD_BYTES = 4096
 
@@ -61,6 +61,15 @@ def import_table(path: Path, format_name: str | None = None) -> Imported:
     if name not in FORMATS:
         raise FormatError(f"unknown format {name!r}; known: {known}")
     return FORMATS[name].read(path)
+
+
+def read_table(path: Path) -> LookupTable:
+    """A table in any known format, by its content; what is none of them is read as one of ours.
+
+    Raises:
+        FormatError: The file is missing or damaged.
+    """
+    return import_table(path, guess_format(path) or "espalier").table
 
 
 def guess_format(path: Path) -> str | None:
