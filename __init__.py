@@ -7,14 +7,18 @@ from .envs import register_environments
 
 if TYPE_CHECKING:
     from .finish.loading import load
+    from .kernels.engine import load_compiled
 
-__all__ = ["__version__", "load", "register_environments"]
+__all__ = ["__version__", "load", "load_compiled", "register_environments"]
 
 __version__ = "0.1.0"
 
+#: Name -> the module that it is imported from.
+_HOMES = {"load": ".finish.loading", "load_compiled": ".kernels.engine"}
+
 
 def __getattr__(name: str) -> Any:
-    """Import `load` when somebody asks for it: PyTorch takes a second to start."""
-    if name == "load":
-        return import_module(".finish.loading", __name__).load
+    """Import what needs PyTorch, which takes a second to start, when somebody asks for it."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

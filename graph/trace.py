@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ._export import trace_with_export
-from ._failure import describe_failure
 from ._fx import trace_with_fx
+from .failure import describe_failure
 from .graph import Graph
 
 __all__ = ["trace"]

@@ -7,10 +7,10 @@ import pytest
 import torch
 from espalier.errors import ModelError
 from espalier.graph._export import trace_with_export
-from espalier.graph._failure import describe_failure
 from espalier.graph._fx import trace_with_fx
 from espalier.graph.coupling import couplings, producers
 from espalier.graph.describe import module_specs
+from espalier.graph.failure import describe_failure
 from espalier.graph.graph import INPUT, Graph
 from espalier.graph.memory import peak_activation_bytes
 from espalier.graph.opspec import OpSpec, Shape

@@ -1,0 +1,1 @@
+"""C for each kind of layer."""

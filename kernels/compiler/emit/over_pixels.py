@@ -1,0 +1,147 @@
+"""Convolutions whose vectors are adjacent pixels."""
+
+from ...bcrc import Bcrc
+from ..ir import Convolution
+from ..layout import Layout
+from .panels import Packed, live_rows, pack, panels_of, stored_matrix
+from .pixel_kernels import PixelKernel
+from .prelude import activated
+from .program import Program, numbers, table
+from .reading import Reading, gathered, in_place
+from .tiles import Tile, default_tile
+
+__all__ = ["emit_over_pixels"]
+
+
+def emit_over_pixels(program: Program, layer: Convolution, tile: Tile | None) -> None:
+    """Add a convolution to a program whose output is laid out plane by plane."""
+    out = program.layouts[layer.name]
+    vectors = -(-out.points // program.lanes)
+    tile = tile or default_tile(program.instruction_set, vectors)
+    reading = in_place(program, layer)
+    if reading is None or (reading.down, reading.across) != (out.row_stride, 1):
+        reading = gathered(program, layer, out.row_stride)
+    stored = stored_matrix(layer, tile.rows)
+    panels, is_added = panels_of(stored, tile.rows, live_rows(layer))
+    packed = pack(panels, layer.bias, reading.offset)
+    body = _Body(program, layer, out, tile, vectors, packed, is_added)
+    program.layer(title(layer, stored), body.text(reading))
+
+
+def title(layer: Convolution, stored: Bcrc) -> str:
+    """A comment on a layer."""
+    groups = len(stored.occurrence) - 1
+    return f"{layer.name}: {stored.kept} of {layer.matrix.size} weights in {groups} groups of rows"
+
+
+class _Body:
+    """The loops of one layer: pixels, then panels, so that the inputs of some pixels serve all rows."""
+
+    def __init__(
+        self,
+        program: Program,
+        layer: Convolution,
+        out: Layout,
+        tile: Tile,
+        vectors: int,
+        packed: Packed,
+        is_added: bool,
+    ) -> None:
+        self._program = program
+        self._layer = layer
+        self._out = out
+        self._tile = tile
+        self._vectors = vectors
+        self._packed = packed
+        self._is_added = is_added
+        self._has_mask = out.padding != (0, 0)
+        self._whole, self._rest = divmod(vectors, tile.vectors)
+        self._index_type, self._offsets = program.indices(packed.offsets)
+
+    def text(self, reading: Reading) -> str:
+        tiles = self._whole + (self._rest > 0)
+        panels = len(self._packed.lines)
+        share = f"  share({tiles}, t, threads, &first, &last);\n"
+        if not self._is_added:
+            costs = f"share_costs(costs, {panels}, t, threads, &from, &to)"
+            share = (
+                f"  if ({tiles} >= 4 * threads) share({tiles}, t, threads, &first, &last);\n"
+                f"  else {{ first = 0; last = {tiles}; {costs}; }}\n"
+            )
+        block = self._tile.block
+        return "".join(
+            [
+                self._declarations(reading),
+                f"  int first, last, from = 0, to = {panels};\n",
+                share,
+                f"  for (int b = first; b < last; b += {block}) {{\n",
+                f"    const int e = b + {block} < last ? b + {block} : last;\n",
+                self._before() if self._is_added else "",
+                "    for (int p = from; p < to; p++) {\n      const int32_t *q = panels[p];\n",
+                f"      for (int i = b; i < e; i++) {{ {self._calls()} }}\n    }}\n",
+                self._after() if self._is_added else "",
+                "  }\n",
+            ]
+        )
+
+    def _declarations(self, reading: Reading) -> str:
+        program, layer, packed = self._program, self._layer, self._packed
+        costs = "" if self._is_added else numbers("costs", packed.costs)
+        return (
+            f"{table('panels', packed.lines)}"
+            f"{numbers('rows', [row * self._out.channel_stride for row in packed.rows])}{costs}"
+            f"  const float *x = {reading.base}, *w = {program.floats(packed.all_weights())};\n"
+            f"  const float *bias = {program.floats(packed.all_biases())};\n"
+            f"  const {self._index_type} *offsets = {self._offsets};\n"
+            f"  float *o = {program.tensor(layer.name)};\n"
+            f"  const float *r = {program.tensor(layer.residual) if layer.residual else 'NULL'};\n"
+            f"  const int32_t *m = {program.mask(self._out) if self._has_mask else 'NULL'};\n"
+        )
+
+    def _calls(self) -> str:
+        """A call of the kernel for the panel's rows, whole tiles of pixels first."""
+        parts = []
+        if self._whole:
+            parts.append(f"if (i < {self._whole}) {self._switch(self._tile.vectors)}")
+        if self._rest:
+            parts.append(self._switch(self._rest))
+        return " else ".join(parts)
+
+    def _switch(self, width: int) -> str:
+        step = f"i * {self._tile.vectors} * L"
+        arguments = (
+            f"x + {step}, offsets + q[2], w + q[3], q[1], bias + q[5], o + {step}, rows + q[4], "
+            f"r ? r + {step} : r, m ? m + {step} : m"
+        )
+        cases = (
+            f"case {height}: {self._kernel(height, width)}({arguments}); break;" for height in self._packed.heights
+        )
+        return f"switch (q[0]) {{ {' '.join(cases)} }}"
+
+    def _kernel(self, height: int, width: int) -> str:
+        layer = self._layer
+        kernel = PixelKernel(
+            height, width, self._index_type, layer.activation, bool(layer.residual), self._has_mask, self._is_added
+        )
+        return self._program.kernel(kernel.name, kernel.text())
+
+    def _before(self) -> str:
+        """Sums begin with bias and residual where a row is in several panels."""
+        live, width = live_rows(self._layer), self._tile.vectors
+        start = "splat(first_bias[k])" + (" + LOAD(r + live[k] + i * L)" if self._layer.residual else "")
+        return (
+            f"  {numbers('live', [int(row) * self._out.channel_stride for row in live])}"
+            f"    const float *first_bias = {self._program.floats(self._layer.bias[live])};\n"
+            f"    const int v0 = b * {width}, v1 = e * {width} < {self._vectors} ? e * {width} : {self._vectors};\n"
+            f"    for (int k = 0; k < {len(live)}; k++)\n"
+            f"      for (int i = v0; i < v1; i++) STORE(o + live[k] + i * L, {start});\n"
+        )
+
+    def _after(self) -> str:
+        """Activation and zeros where a row is in several panels."""
+        value = activated("LOAD(o + live[k] + i * L)", self._layer.activation)
+        value = f"masked({value}, LOADI(m + i * L))" if self._has_mask else value
+        return (
+            f"    for (int k = 0; k < {len(live_rows(self._layer))}; k++)\n"
+            f"      for (int i = v0; i < v1; i++) STORE(o + live[k] + i * L, {value});\n"
+        )

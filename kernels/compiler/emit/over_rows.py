@@ -1,0 +1,137 @@
+"""Convolutions and linear maps whose vectors are adjacent rows of the matrix: few pixels, or points of a sequence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..ir import Convolution
+from ..layout import Layout
+from .over_pixels import title
+from .panels import Packed, live_rows, pack, panels_of, stored_matrix
+from .point_kernels import PointKernel
+from .prelude import activated
+from .program import Program, numbers, table
+from .reading import Reading, in_place, padded_copy
+
+__all__ = ["emit_over_rows"]
+
+#: Points of a register tile.
+_POINTS = 12
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Points that one kernel computes at once, and again further on.
+
+    Attributes:
+        repeats: How often.
+        inputs: Offsets of their inputs.
+        outputs: Offsets of their outputs.
+        input_step: From one repetition's inputs to the next's.
+        output_step: The same of outputs.
+    """
+
+    repeats: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    input_step: int = 0
+    output_step: int = 0
+
+
+def emit_over_rows(program: Program, layer: Convolution) -> None:
+    """Add a convolution to a program whose output is laid out point by point."""
+    out, lanes = program.layouts[layer.name], program.lanes
+    reading = in_place(program, layer) or padded_copy(program, layer)
+    tiles = _tiles(layer, reading, out)
+    stored = stored_matrix(layer, lanes)
+    vectors = 2 if 2 * len(tiles[0].inputs) + 4 < program.instruction_set.registers else 1
+    panels, is_added = panels_of(stored, vectors * lanes, live_rows(layer))
+    packed = pack(panels, layer.bias, reading.offset, lanes)
+    body = _body(program, layer, out, reading, packed, tiles, is_added)
+    program.layer(title(layer, stored), body)
+
+
+def _tiles(layer: Convolution, reading: Reading, out: Layout) -> list[_Points]:
+    """Points at even distances, those of a sequence, need one kernel for all whole tiles and one for the rest."""
+    points = [(y, x) for y in range(layer.shape[1]) for x in range(layer.shape[2])]
+    inputs = [y * reading.down + x * reading.across for y, x in points]
+    outputs = [out.offset(0, y, x) for y, x in points]
+    steps = {(b - a, d - c) for a, b, c, d in zip(inputs, inputs[1:], outputs, outputs[1:], strict=False)}
+    if len(points) <= _POINTS or len(steps) > 1:
+        starts = range(0, len(points), _POINTS)
+        return [_Points(1, tuple(inputs[i : i + _POINTS]), tuple(outputs[i : i + _POINTS])) for i in starts]
+    step, out_step = steps.pop()
+    width = -(-len(points) // -(-len(points) // _POINTS))
+    whole, rest = divmod(len(points), width)
+    tiles = [_Points(whole, tuple(inputs[:width]), tuple(outputs[:width]), step * width, out_step * width)]
+    if rest:
+        tiles.append(_Points(1, tuple(inputs[whole * width :]), tuple(outputs[whole * width :])))
+    return tiles
+
+
+def _body(
+    program: Program,
+    layer: Convolution,
+    out: Layout,
+    reading: Reading,
+    packed: Packed,
+    tiles: Sequence[_Points],
+    is_added: bool,
+) -> str:
+    index_type, offsets = program.indices(packed.offsets)
+    panels = len(packed.lines)
+    share = f"  share_costs(costs, {panels}, t, threads, &from, &to);\n"
+    before = after = ""
+    if is_added:
+        share = f"  (void)costs; if (t) return;\n  from = 0; to = {panels};\n"
+        before, after = _around_sums(program, layer, out, tiles)
+    lines = [
+        table("panels", packed.lines),
+        numbers("rows", [row * out.channel_stride for row in packed.rows]) + numbers("costs", packed.costs),
+        f"  const float *x = {reading.base}, *w = {program.floats(packed.all_weights())};\n",
+        f"  const float *bias = {program.floats(packed.all_biases())};\n",
+        f"  const {index_type} *offsets = {offsets};\n",
+        f"  float *o = {program.tensor(layer.name)};\n",
+        f"  const float *r = {program.tensor(layer.residual) if layer.residual else 'o'};\n",
+        f"  int from, to;\n{share}{before}",
+        "  for (int p = from; p < to; p++) {\n    const int32_t *q = panels[p];\n",
+    ]
+    for tile in tiles:
+        lines.append(f"    for (int i = 0; i < {tile.repeats}; i++)\n      switch (q[0]) {{\n")
+        for vectors in packed.heights:
+            kernel = PointKernel(
+                vectors,
+                tile.inputs,
+                tile.outputs,
+                out.channel_stride,
+                index_type,
+                layer.activation,
+                bool(layer.residual),
+                is_added,
+            )
+            lines.append(
+                f"      case {vectors}: {program.kernel_for(kernel)}(x + i * {tile.input_step}, offsets + q[2], "
+                f"w + q[3], q[1], bias + q[5], o + i * {tile.output_step}, rows + q[4], q[6], q[7], "
+                f"r + i * {tile.output_step}); break;\n"
+            )
+        lines.append("      }\n")
+    return "".join([*lines, "  }\n", after])
+
+
+def _around_sums(program: Program, layer: Convolution, out: Layout, tiles: Sequence[_Points]) -> tuple[str, str]:
+    """Where a row is in several panels: sums begin with bias and residual, the activation comes at the end."""
+    live = live_rows(layer)
+    places = [
+        place + repeat * tile.output_step for tile in tiles for repeat in range(tile.repeats) for place in tile.outputs
+    ]
+    over = f"  for (int k = 0; k < {len(live)}; k++)\n    for (int i = 0; i < {len(places)}; i++) "
+    residual = " + r[live[k] + places[i]]" if layer.residual else ""
+    before = (
+        numbers("live", [int(row) * out.channel_stride for row in live])
+        + numbers("places", places)
+        + f"  const float *first_bias = {program.floats(layer.bias[live])};\n"
+        + f"{over}o[live[k] + places[i]] = first_bias[k]{residual};\n"
+    )
+    if not layer.activation:
+        return before, ""
+    value = activated("splat(o[live[k] + places[i]])", layer.activation)
+    return before, f"{over}o[live[k] + places[i]] = {value}[0];\n"

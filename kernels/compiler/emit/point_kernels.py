@@ -1,0 +1,113 @@
+"""Register tiles over rows: several vectors of output rows times several points.
+
+Each kept column is one vector load of weights for all points; the inputs are broadcast. For vectors, sequences and
+images smaller than a vector.
+"""
+
+from dataclasses import dataclass
+
+from .prelude import activated
+
+__all__ = ["PointKernel"]
+
+#: Sums that are open at once at least, so that no multiplication waits for the one before it.
+_OPEN_SUMS = 8
+
+#: The most numbers of a column's inputs that are unrolled.
+_MOST_UNROLLED = 8
+
+
+@dataclass(frozen=True)
+class PointKernel:
+    """A function for one number of row vectors and some points.
+
+    Attributes:
+        vectors: Vectors of rows.
+        inputs: Of each point the floats from the first point's inputs to its own.
+        outputs: The same of its outputs.
+        row_stride: Floats from one row's output to the next; 1 where rows are stored as vectors.
+        index_type: C type of the columns' offsets.
+        activation: Computed at the end.
+        has_residual: Whether a tensor is added before it.
+        accumulates: Whether it adds to what is there, and does nothing else.
+    """
+
+    vectors: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    row_stride: int
+    index_type: str
+    activation: str
+    has_residual: bool
+    accumulates: bool
+
+    def text(self, name: str) -> str:
+        """The C function of that name.
+
+        Its `count` rows begin at `rows[0]`; they are stored as vectors where they are `count` = all and adjacent.
+        """
+        unrolled = max(1, min(_MOST_UNROLLED, _OPEN_SUMS // (self.vectors * len(self.inputs))))
+        sums = [(vector, point) for vector in range(self.vectors) for point in range(len(self.inputs))]
+        lines = [
+            f"static void {name}(const float *restrict x, const {self.index_type} *restrict offsets,",
+            "    const float *restrict w, int columns, const float *restrict bias, float *restrict out,",
+            "    const int32_t *restrict rows, int count, int is_adjacent, const float *restrict residual) {",
+            "  (void)residual;",
+        ]
+        for copy in range(unrolled):
+            lines += [f"  v a{vector}_{point}_{copy} = splat(0.0f);" for vector, point in sums]
+        lines += ["  int c = 0;", f"  for (; c + {unrolled} <= columns; c += {unrolled}) {{"]
+        for copy in range(unrolled):
+            lines += self._column(copy, copy)
+        lines += [f"    w += {unrolled * self.vectors} * L;", "  }"]
+        if unrolled > 1:
+            lines += ["  for (; c < columns; c++) {", *self._column(0, 0), f"    w += {self.vectors} * L;", "  }"]
+        for vector, point in sums:
+            total = " + ".join(f"a{vector}_{point}_{copy}" for copy in range(unrolled))
+            lines.append(f"  v s{vector}_{point} = {total};")
+        return "\n".join([*lines, *self._ending(sums), "}\n"])
+
+    def _column(self, place: int, copy: int) -> list[str]:
+        lines = [f"    {{ const float *p = x + offsets[c + {place}];", "      PREFETCH(w);"]
+        for vector in range(self.vectors):
+            address = f"w + {(place * self.vectors + vector)} * L"
+            lines.append(f"      v w{vector} = LOAD({address});")
+        for point, offset in enumerate(self.inputs):
+            lines.append(f"      v x{point} = splat(p[{offset}]);")
+            lines += [f"      a{vector}_{point}_{copy} += w{vector} * x{point};" for vector in range(self.vectors)]
+        return [*lines, "    }"]
+
+    def _ending(self, sums: list[tuple[int, int]]) -> list[str]:
+        """Adjacent rows as vectors, others number by number."""
+        lines = ["  if (is_adjacent) {", "    float *o = out + rows[0];"]
+        if self.row_stride == 1:
+            lines += ["    const float *r = residual + rows[0]; (void)r;"]
+            lines += [f"    {self._stored(vector, point)}" for vector, point in sums]
+        lines += ["    (void)o; return;" if self.row_stride == 1 else "    (void)o;", "  }"]
+        lines += [f"  float buffer[{len(sums)} * L] __attribute__((aligned({64})));"]
+        for place, (vector, point) in enumerate(sums):
+            value = f"s{vector}_{point}" if self.accumulates else f"s{vector}_{point} + LOAD(bias + {vector} * L)"
+            lines.append(f"  STORE(buffer + {place} * L, {value});")
+        places = ", ".join(map(str, self.outputs))
+        lines += [f"  static const int32_t places[{len(self.outputs)}] = {{{places}}};"]
+        lines += ["  for (int row = 0; row < count; row++)", f"    for (int k = 0; k < {len(self.outputs)}; k++) {{"]
+        lines += [f"      float y = buffer[((row / L) * {len(self.outputs)} + k) * L + row % L];"]
+        lines += ["      float *o = out + rows[row] + places[k];"]
+        if self.accumulates:
+            lines += ["      *o += y;"]
+        else:
+            if self.has_residual:
+                lines += ["      y += residual[rows[row] + places[k]];"]
+            lines += [
+                f"      *o = {activated('splat(y)', self.activation)}[0];" if self.activation else "      *o = y;"
+            ]
+        return [*lines, "    }"]
+
+    def _stored(self, vector: int, point: int) -> str:
+        place = f"{self.outputs[point]} + {vector} * L"
+        if self.accumulates:
+            return f"STORE(o + {place}, s{vector}_{point} + LOAD(o + {place}));"
+        value = f"s{vector}_{point} + LOAD(bias + {vector} * L)"
+        if self.has_residual:
+            value += f" + LOAD(r + {place})"
+        return f"STORE(o + {place}, {activated(value, self.activation)});"

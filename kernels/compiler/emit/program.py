@@ -1,0 +1,142 @@
+"""What is gathered while layers are emitted: functions, their order, weights, memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...instruction_set import InstructionSet
+from ..ir import Floats
+from ..layout import Layout
+from .point_kernels import PointKernel
+
+__all__ = ["MAX_THREADS", "Program", "Section"]
+
+#: Of one network.
+MAX_THREADS = 16
+
+#: Of sections, in bytes.
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Section:
+    """A piece of the weights file.
+
+    Attributes:
+        offset: Bytes from the start of the data.
+        data: Its bytes.
+        index_bytes: 2 or 4 where it holds indices, else 0.
+        smallest: Of its indices.
+        largest: Of its indices.
+    """
+
+    offset: int
+    data: bytes
+    index_bytes: int = 0
+    smallest: int = 0
+    largest: int = 0
+
+
+@dataclass
+class Program:
+    """A network on its way to C.
+
+    Attributes:
+        instruction_set: Whose vectors are used.
+        layouts: Of every tensor by name.
+        places: Where every tensor begins in the arena, in floats.
+    """
+
+    instruction_set: InstructionSet
+    layouts: dict[str, Layout]
+    places: dict[str, int]
+    arena_floats: int = 0
+    scratch_floats: int = 0
+    sections: list[Section] = field(default_factory=list)
+    data_bytes: int = 0
+    kernels: dict[str, str] = field(default_factory=dict)
+    functions: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    masks: dict[Layout, int] = field(default_factory=dict)
+    _point_kernels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lanes(self) -> int:
+        """Floats of a vector."""
+        return self.instruction_set.lanes
+
+    def tensor(self, name: str) -> str:
+        """C for the address of a tensor's first number."""
+        return f"(a + {self.places[name] + self.layouts[name].lead})"
+
+    def scratch(self, floats: int) -> str:
+        """C for the address of memory that a layer may use while it runs."""
+        self.scratch_floats = max(self.scratch_floats, floats)
+        return "(a + SCRATCH)"
+
+    def mask(self, layout: Layout) -> str:
+        """C for the address of a plane's mask: all bits set where a point is a pixel."""
+        if layout not in self.masks:
+            self.masks[layout] = self.arena_floats
+            self.arena_floats += (-(-layout.points // self.lanes) + 4) * self.lanes
+        return f"((const int32_t *)(a + {self.masks[layout]}))"
+
+    def floats(self, values: Floats) -> str:
+        """Store floats; C for their address."""
+        offset = self._store(np.ascontiguousarray(values, np.float32).tobytes())
+        return f"((const float *)(n->data + {offset}))"
+
+    def indices(self, values: Sequence[int] | NDArray[np.int64]) -> tuple[str, str]:
+        """Store offsets into a tensor; C for their type and their address."""
+        array = np.asarray(values, np.int64)
+        smallest, largest = (int(array.min()), int(array.max())) if len(array) else (0, 0)
+        is_short = smallest >= 0 and largest < 2**16
+        data = array.astype(np.uint16 if is_short else np.int32).tobytes()
+        offset = self._store(data, 2 if is_short else 4, smallest, largest)
+        kind = "uint16_t" if is_short else "int32_t"
+        return kind, f"((const {kind} *)(n->data + {offset}))"
+
+    def _store(self, data: bytes, *index: int) -> int:
+        offset = self.data_bytes
+        self.sections.append(Section(offset, data, *index))
+        self.data_bytes = -(-(offset + len(data)) // _ALIGNMENT) * _ALIGNMENT
+        return offset
+
+    def kernel(self, name: str, text: str) -> str:
+        """Add a kernel unless it is there; its name."""
+        self.kernels.setdefault(name, text)
+        return name
+
+    def kernel_for(self, kernel: PointKernel) -> str:
+        """Add a kernel over rows unless the same is there; its name."""
+        text = kernel.text("NAME")
+        known = {body: name for name, body in self._point_kernels.items()}
+        name = known.get(text) or f"rows_{len(self._point_kernels)}"
+        self._point_kernels[name] = text
+        return self.kernel(name, text.replace("NAME", name))
+
+    def layer(self, title: str, body: str) -> None:
+        """Add a layer: the body of a function of `n`, the network, and `t`, the thread."""
+        name = f"layer_{len(self.calls)}"
+        self.functions.append(
+            f"/* {title} */\nstatic void {name}(const struct network *n, int t) {{\n"
+            f"  float *restrict a = n->arena;\n  const int threads = n->threads;\n"
+            f"  (void)a; (void)threads; (void)t;\n{body}}}\n"
+        )
+        self.calls.append(name)
+
+
+def table(name: str, rows: Sequence[Sequence[Any]]) -> str:
+    """C for a constant table of integers."""
+    width = len(rows[0])
+    lines = ",\n    ".join("{" + ", ".join(str(int(value)) for value in row) + "}" for row in rows)
+    return f"  static const int32_t {name}[{len(rows)}][{width}] = {{\n    {lines}}};\n"
+
+
+def numbers(name: str, values: Sequence[int]) -> str:
+    """C for a constant list of integers."""
+    text = ", ".join(str(int(value)) for value in values)
+    return f"  static const int32_t {name}[{max(1, len(values))}] = {{{text or 0}}};\n"

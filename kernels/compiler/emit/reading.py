@@ -1,0 +1,197 @@
+"""How a convolution finds its inputs: in place, or in a copy made for it."""
+
+from dataclasses import dataclass
+
+from ..ir import Convolution
+from ..layout import Layout, pointwise
+from .program import Program
+
+__all__ = ["Copies", "Reading", "gathered", "in_place", "padded_copy"]
+
+#: Floats in a cache line.
+_LINE = 16
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Offsets of a convolution's inputs.
+
+    Attributes:
+        base: C for the address of the input of the first point's first position.
+        channel: Floats from a channel to the next.
+        rows: Of each row of the kernel the offset.
+        columns: Of each column of the kernel the offset.
+        down: Floats from an output's inputs to those of the output below.
+        across: The same of the output to the right.
+    """
+
+    base: str
+    channel: int
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    down: int
+    across: int
+
+    def offset(self, column: int) -> int:
+        """Of a column of the weight matrix: channel by channel, then row by row of the kernel."""
+        channel, position = divmod(column, len(self.rows) * len(self.columns))
+        y, x = divmod(position, len(self.columns))
+        return channel * self.channel + self.rows[y] + self.columns[x]
+
+
+def in_place(program: Program, layer: Convolution) -> Reading | None:
+    """Reading the input where it lies; None where zeros that are needed are not there."""
+    layout = program.layouts[layer.inputs[0]]
+    if not _has_zeros(layer, layout):
+        return None
+    return _reading(program.tensor(layer.inputs[0]), layer, layout)
+
+
+def _reading(base: str, layer: Convolution, layout: Layout) -> Reading:
+    (height, width), (gap_y, gap_x), (top, left) = layer.kernel, layer.dilation, layer.padding
+    line, point = layout.row_stride * layout.point_stride, layout.point_stride
+    return Reading(
+        base,
+        layout.channel_stride,
+        tuple((y * gap_y - top) * line for y in range(height)),
+        tuple((x * gap_x - left) * point for x in range(width)),
+        layer.stride[0] * line,
+        layer.stride[1] * point,
+    )
+
+
+def _has_zeros(layer: Convolution, layout: Layout) -> bool:
+    pairs = zip(
+        layout.shape[1:],
+        layer.shape[1:],
+        layer.kernel,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layout.padding,
+        strict=True,
+    )
+    return all(max(p, (out - 1) * s + (k - 1) * d - p - (n - 1)) <= zeros for n, out, k, s, p, d, zeros in pairs)
+
+
+def padded_copy(program: Program, layer: Convolution) -> Reading:
+    """A copy of the input, point by point, with zeros around."""
+    source = program.layouts[layer.inputs[0]]
+    height, width = source.shape[1:]
+    pairs = zip(
+        source.shape[1:], layer.shape[1:], layer.kernel, layer.stride, layer.padding, layer.dilation, strict=True
+    )
+    around = [max(p, (out - 1) * s + (k - 1) * d - p - (n - 1), 0) for n, out, k, s, p, d in pairs]
+    layout = pointwise(source.shape, (around[0], around[1]), program.lanes)
+    scratch = program.scratch(layout.length)
+    program.layer(
+        f"{layer.name}: a copy of its input with zeros around",
+        f"  if (t) return;\n  memset({scratch}, 0, {4 * layout.length});\n"
+        f"  float *to = {scratch} + {layout.lead};\n  const float *from = {program.tensor(layer.inputs[0])};\n"
+        f"  for (int y = 0; y < {height}; y++)\n    for (int x = 0; x < {width}; x++)\n"
+        f"      for (int c = 0; c < {source.shape[0]}; c++)\n"
+        f"        to[(y * {layout.row_stride} + x) * {layout.point_stride} + c] = "
+        f"from[c * {source.channel_stride} + (y * {source.row_stride} + x) * {source.point_stride}];\n",
+    )
+    return _reading(f"({scratch} + {layout.lead})", layer, layout)
+
+
+def gathered(program: Program, layer: Convolution, out_row_stride: int) -> Reading:
+    """Copies of the input as the output's pixels lie, one for each column of the kernel and each phase of its rows.
+
+    What a position of the kernel reads for all pixels is then one run of adjacent numbers, whatever the stride,
+    dilation and padding.
+
+    Args:
+        program: Gets a layer that makes the copies.
+        layer: The convolution.
+        out_row_stride: Points from a row of the output to the next.
+    """
+    source = program.layouts[layer.inputs[0]]
+    channels = source.shape[0]
+    copies = Copies(layer, out_row_stride, program.lanes)
+    scratch = program.scratch(channels * copies.floats + 8 * program.lanes)
+    body = [
+        f"  int first, last; share({channels}, t, threads, &first, &last);\n",
+        "  for (int c = first; c < last; c++) {\n",
+        f"    const float *from = {program.tensor(layer.inputs[0])} + (ptrdiff_t)c * {source.channel_stride};\n",
+        f"    float *to = {scratch} + (size_t)c * {copies.floats};\n",
+        copies.text(source),
+        "  }\n",
+    ]
+    program.layer(f"{layer.name}: copies of its input", "".join(body))
+    return copies.reading(scratch, copies.floats)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Of one channel a copy for each column of the kernel and each phase of its rows.
+
+    Attributes:
+        layer: The convolution.
+        row_stride: Points from a row of the output to the next.
+        lanes: Floats of a vector.
+    """
+
+    layer: Convolution
+    row_stride: int
+    lanes: int
+
+    @property
+    def _reach(self) -> list[int]:
+        """Of each row of the kernel how far down it reads."""
+        return [y * self.layer.dilation[0] for y in range(self.layer.kernel[0])]
+
+    @property
+    def _phases(self) -> list[int]:
+        return sorted({y % self.layer.stride[0] for y in self._reach})
+
+    @property
+    def _lines(self) -> int:
+        return self.layer.shape[1] + max(self._reach) // self.layer.stride[0]
+
+    @property
+    def _piece(self) -> int:
+        """Floats of one copy: an odd number of cache lines, so that copies do not compete for places of the cache."""
+        lines = -(-(self._lines * self.row_stride + self.lanes) // _LINE)
+        return (lines + 1 - lines % 2) * _LINE
+
+    @property
+    def floats(self) -> int:
+        """Of all copies of a channel."""
+        return self._piece * len(self._phases) * self.layer.kernel[1]
+
+    def text(self, source: Layout) -> str:
+        """C that fills `to` from the channel `from`."""
+        return "".join(
+            self._copy(source, x * self.layer.dilation[1] - self.layer.padding[1], place, phase)
+            for x in range(self.layer.kernel[1])
+            for place, phase in enumerate(self._phases, x * len(self._phases))
+        )
+
+    def _copy(self, source: Layout, shift: int, place: int, phase: int) -> str:
+        height, width = source.shape[1:]
+        out_width, stride = self.layer.shape[2], self.layer.stride
+        begin = min(out_width, max(0, -(shift // stride[1])))
+        end = min(out_width, max(begin, (width - 1 - shift) // stride[1] + 1))
+        line, step = source.row_stride * source.point_stride, stride[1] * source.point_stride
+        return (
+            f"    for (int j = 0; j < {self._lines}; j++) {{\n"
+            f"      float *line = to + {place * self._piece} + j * {self.row_stride};\n"
+            f"      const int y = j * {stride[0]} + {phase - self.layer.padding[0]};\n"
+            f"      const int ok = y >= 0 && y < {height};\n"
+            f"      for (int i = 0; i < (ok ? {begin} : {out_width}); i++) line[i] = 0.0f;\n"
+            "      if (!ok) continue;\n"
+            f"      const float *p = from + y * {line} + ({shift * source.point_stride});\n"
+            f"      for (int i = {begin}; i < {end}; i++) line[i] = p[i * {step}];\n"
+            f"      for (int i = {end}; i < {out_width}; i++) line[i] = 0.0f;\n    }}\n"
+        )
+
+    def reading(self, base: str, channel: int) -> Reading:
+        """Offsets in the copies, whose channels are `channel` floats from each other."""
+        rows = tuple(
+            self._phases.index(y % self.layer.stride[0]) * self._piece + y // self.layer.stride[0] * self.row_stride
+            for y in self._reach
+        )
+        columns = tuple(x * len(self._phases) * self._piece for x in range(self.layer.kernel[1]))
+        return Reading(base, channel, rows, columns, self.row_stride, 1)

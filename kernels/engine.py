@@ -1,0 +1,151 @@
+"""Running a compiled network from Python."""
+
+import ctypes
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import EspalierError, FormatError
+from .compiler.emit.program import MAX_THREADS
+from .compiler.emit.runtime import ERRORS
+
+__all__ = ["LIBRARY_FILE", "WEIGHTS_FILE", "CompiledNetwork", "load_compiled"]
+
+LIBRARY_FILE = "{prefix}.so"
+WEIGHTS_FILE = "{prefix}.weights"
+
+
+class CompiledNetwork:
+    """A compiled network, ready to run.
+
+    Args:
+        library: The shared library.
+        weights: The weights file.
+        threads: 1 to 16.
+        prefix: Of the library's functions.
+
+    Raises:
+        FormatError: The files are damaged or do not belong together.
+        EspalierError: The processor cannot run it, or the threads are out of range.
+    """
+
+    def __init__(self, library: Path, weights: Path, threads: int = 1, prefix: str = "espalier") -> None:
+        self._handle = ctypes.c_void_p()
+        self._free: Any = None
+        if not 1 <= threads <= MAX_THREADS:
+            raise EspalierError(f"threads must be 1 to {MAX_THREADS}, got {threads}")
+        functions = _functions(library, prefix)
+        account = json.loads(functions["version"]())
+        self.input_shape: tuple[int, ...] = tuple(account["input_shape"])
+        self.output_shape: tuple[int, ...] = tuple(account["output_shape"])
+        self.instruction_set: str = account["instruction_set"]
+        self.threads = threads
+        self._run = functions["run"]
+        error = functions["load"](str(weights).encode(), threads, ctypes.byref(self._handle))
+        if error:
+            raise _failure(error, weights)
+        self._free = functions["free"]
+
+    def __call__(self, inputs: Tensor | NDArray[np.float32], out: Any = None) -> Any:
+        """Run a batch.
+
+        Args:
+            inputs: float32 of shape (N, *input_shape), a NumPy array or a tensor; read where it lies if contiguous.
+            out: What the result is written into, of shape (N, *output_shape), contiguous float32; made if None.
+
+        Returns:
+            Shape (N, *output_shape), of the inputs' class.
+
+        Raises:
+            EspalierError: The inputs have another shape or type, or the network was closed.
+        """
+        if self._free is None:
+            raise EspalierError("the compiled network was closed")
+        given = inputs.detach().numpy() if isinstance(inputs, Tensor) else inputs
+        array = np.ascontiguousarray(given)
+        if array.dtype != np.float32 or array.shape[1:] != self.input_shape:
+            raise EspalierError(
+                f"expected float32 inputs of shape (N, {', '.join(map(str, self.input_shape))}), "
+                f"got {array.dtype} {array.shape}"
+            )
+        outputs = self._outputs(len(array), out)
+        pointers = (array.ctypes.data_as(_FLOATS), outputs.ctypes.data_as(_FLOATS))
+        error = self._run(self._handle, *pointers, len(array))
+        assert error == 0, ERRORS.get(error)
+        if out is not None:
+            return out
+        return torch.from_numpy(outputs) if isinstance(inputs, Tensor) else outputs
+
+    def _outputs(self, batch: int, out: Any) -> NDArray[np.float32]:
+        shape = (batch, *self.output_shape)
+        if out is None:
+            return np.empty(shape, np.float32)
+        array: NDArray[np.float32] = out.detach().numpy() if isinstance(out, Tensor) else out
+        if array.dtype != np.float32 or array.shape != shape or not array.flags["C_CONTIGUOUS"]:
+            raise EspalierError(f"out must be contiguous float32 of shape {shape}, got {array.dtype} {array.shape}")
+        return array
+
+    @property
+    def output_floats(self) -> int:
+        """Numbers of one output."""
+        return math.prod(self.output_shape)
+
+    def close(self) -> None:
+        """End its threads and give its memory back."""
+        if self._free is not None:
+            self._free(self._handle)
+            self._free = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_FLOATS = ctypes.POINTER(ctypes.c_float)
+
+
+def _functions(library: Path, prefix: str) -> dict[str, Any]:
+    if not library.is_file():
+        raise FormatError(f"there is no compiled network {library}; `espalier compile` makes one")
+    try:
+        loaded = ctypes.CDLL(str(library.resolve()))
+        functions = {name: getattr(loaded, f"{prefix}_{name}") for name in ("load", "run", "free", "version")}
+    except (OSError, AttributeError) as error:
+        raise FormatError(f"{library} is no network compiled for this machine: {error}") from error
+    functions["version"].restype = ctypes.c_char_p
+    functions["load"].argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(ctypes.c_void_p)]
+    functions["run"].argtypes = [ctypes.c_void_p, _FLOATS, _FLOATS, ctypes.c_int]
+    functions["free"].argtypes = [ctypes.c_void_p]
+    functions["free"].restype = None
+    return functions
+
+
+def _failure(error: int, weights: Path) -> EspalierError:
+    meaning = ERRORS.get(error, f"error {error}")
+    return (FormatError if error in (1, 2, 3, 4) else EspalierError)(f"{weights}: {meaning}")
+
+
+def load_compiled(path: str | Path, threads: int = 1) -> CompiledNetwork:
+    """A network that `espalier compile` wrote.
+
+    Args:
+        path: The folder, or the shared library in it.
+        threads: 1 to 16.
+
+    Raises:
+        FormatError: There is none, or its files are damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(path.glob("*.so"))
+        if len(found) != 1:
+            raise FormatError(
+                f"{path} holds {len(found)} shared libraries, expected the one that `espalier compile` wrote"
+            )
+        path = found[0]
+    return CompiledNetwork(path, path.with_suffix(".weights"), threads, path.stem)
