@@ -111,14 +111,15 @@ def _block_groups(matrix: Floats, blocks: Blocks) -> list[tuple[Integers, Intege
 
 
 def _equal_groups(matrix: Floats, row_multiple: int) -> list[tuple[Integers, Integers]]:
-    """Whole multiples of rows with equal columns, then the other rows in order."""
+    """Rows with equal columns where they fill kernels at least by half, then the other rows in order."""
     mask = np.asarray(matrix, bool)
     by_columns: dict[bytes, list[int]] = {}
     for row in np.flatnonzero(np.logical_or.reduce(mask, axis=1)).tolist():
         by_columns.setdefault(np.packbits(mask[row]).tobytes(), []).append(row)
     groups, others = [], []
     for rows in by_columns.values():
-        whole = len(rows) // row_multiple * row_multiple
+        # A group less than half full is dearer than to share a kernel with others.
+        whole = len(rows) if len(rows) % row_multiple >= row_multiple / 2 else len(rows) // row_multiple * row_multiple
         if whole:
             groups.append((np.array(rows[:whole]), np.flatnonzero(mask[rows[0]])))
         others += rows[whole:]

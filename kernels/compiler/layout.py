@@ -90,12 +90,28 @@ def choose_layouts(network: Network, lanes: int) -> dict[str, Layout]:
     padding = _paddings(network, shapes)
     layouts = {}
     for name, shape in shapes.items():
+        if name == INPUT and not _is_added(network):
+            layouts[name] = _as_given(shape, network.is_sequence)
+            continue
         size = shape[1:]
         if name in sequences or math.prod(size) <= max(1, _SMALL * lanes):
             layouts[name] = pointwise(shape, padding[size], lanes)
         else:
             layouts[name] = planar(shape, padding[size] if _pays(size, padding[size], lanes) else (0, 0), lanes)
     return layouts
+
+
+def _is_added(network: Network) -> bool:
+    """Whether a convolution adds the network's input to its sums, for which both must lie alike."""
+    return any(isinstance(layer, Convolution) and layer.residual == INPUT for layer in network.layers)
+
+
+def _as_given(shape: Shape, is_sequence: bool) -> Layout:
+    """The network's input where the user has it."""
+    channels, height, width = shape
+    if is_sequence:
+        return Layout(shape, width, channels, 1, 0, 0, (0, 0))
+    return Layout(shape, width, 1, height * width, 0, 0, (0, 0))
 
 
 def _sequences(network: Network) -> set[str]:
@@ -111,10 +127,20 @@ def _paddings(network: Network, shapes: dict[str, Shape]) -> dict[Pair, Pair]:
     for layer in network.layers:
         if isinstance(layer, Convolution):
             size = shapes[layer.inputs[0]][1:]
-            old = padding[size]
-            needed = _reach(layer, size)
-            padding[size] = (max(old[0], needed[0]), max(old[1], needed[1]))
+            # A convolution with a stride reads a copy, for whose columns there must be room between the output's rows.
+            _extend(padding, layer.shape[1:] if layer.stride[1] > 1 else size, _needed(layer, size))
     return padding
+
+
+def _extend(padding: dict[Pair, Pair], size: Pair, needed: Pair) -> None:
+    padding[size] = (max(padding[size][0], needed[0]), max(padding[size][1], needed[1]))
+
+
+def _needed(layer: Convolution, size: Pair) -> Pair:
+    if layer.stride[1] == 1:
+        return _reach(layer, size)
+    steps = [(x * layer.dilation[1] - layer.padding[1]) // layer.stride[1] for x in range(layer.kernel[1])]
+    return 0, max(0, *steps) - min(0, *steps)
 
 
 def _reach(layer: Convolution, size: Pair) -> Pair:

@@ -25,7 +25,7 @@ def _emit_over_pixels(program: Program, layer: Convolution) -> None:
     out = program.layouts[layer.name]
     vectors = -(-out.points // program.lanes)
     copy = ""
-    reading = in_place(program, layer)
+    reading = None if program.is_given(layer.inputs[0]) else in_place(program, layer)
     if reading is None or (reading.down, reading.across) != (out.row_stride, 1):
         reading, copy = _copied_plane(program, layer, out.row_stride)
         source = "to"

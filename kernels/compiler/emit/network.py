@@ -80,7 +80,8 @@ def emit_network(
     layouts = choose_layouts(network, instruction_set.lanes)
     places, floats = _places(network, layouts)
     program = Program(instruction_set, layouts, places, floats)
-    _emit_input(program, network)
+    if not program.is_given(INPUT):
+        _emit_input(program, network)
     for layer in network.layers:
         _emit(program, layer, (tiles or {}).get(layer.name))
     _emit_output(program, network)

@@ -3,7 +3,7 @@
 from ...bcrc import Bcrc
 from ..ir import Convolution
 from ..layout import Layout
-from .panels import Packed, live_rows, pack, panels_of, stored_matrix
+from .panels import Packed, live_rows, pack, panels_of, split_columns, stored_matrix
 from .pixel_kernels import PixelKernel
 from .prelude import activated
 from .program import Program, numbers, table
@@ -18,13 +18,14 @@ def emit_over_pixels(program: Program, layer: Convolution, tile: Tile | None) ->
     out = program.layouts[layer.name]
     vectors = -(-out.points // program.lanes)
     tile = tile or default_tile(program.instruction_set, vectors)
-    reading = in_place(program, layer)
+    reading = None if program.is_given(layer.inputs[0]) else in_place(program, layer)
     if reading is None or (reading.down, reading.across) != (out.row_stride, 1):
         reading = gathered(program, layer, out.row_stride)
     stored = stored_matrix(layer, tile.rows)
     panels, is_added = panels_of(stored, tile.rows, live_rows(layer))
-    packed = pack(panels, layer.bias, reading.offset)
-    body = _Body(program, layer, out, tile, vectors, packed, is_added)
+    parts = [panels] if is_added else split_columns(panels, tile.columns)
+    packed = pack([panel for part in parts for panel in part], layer.bias, reading.offset)
+    body = _Body(program, layer, out, tile, vectors, packed, len(parts), is_added)
     program.layer(title(layer, stored), body.text(reading))
 
 
@@ -45,6 +46,7 @@ class _Body:
         tile: Tile,
         vectors: int,
         packed: Packed,
+        parts: int,
         is_added: bool,
     ) -> None:
         self._program = program
@@ -53,6 +55,7 @@ class _Body:
         self._tile = tile
         self._vectors = vectors
         self._packed = packed
+        self._parts = parts
         self._is_added = is_added
         self._has_mask = out.padding != (0, 0)
         self._whole, self._rest = divmod(vectors, tile.vectors)
@@ -60,7 +63,7 @@ class _Body:
 
     def text(self, reading: Reading) -> str:
         tiles = self._whole + (self._rest > 0)
-        panels = len(self._packed.lines)
+        panels = len(self._packed.lines) // self._parts
         share = f"  share({tiles}, t, threads, &first, &last);\n"
         if not self._is_added:
             costs = f"share_costs(costs, {panels}, t, threads, &from, &to)"
@@ -77,8 +80,7 @@ class _Body:
                 f"  for (int b = first; b < last; b += {block}) {{\n",
                 f"    const int e = b + {block} < last ? b + {block} : last;\n",
                 self._before() if self._is_added else "",
-                "    for (int p = from; p < to; p++) {\n      const int32_t *q = panels[p];\n",
-                f"      for (int i = b; i < e; i++) {{ {self._calls()} }}\n    }}\n",
+                *(self._part(place, panels) for place in range(self._parts)),
                 self._after() if self._is_added else "",
                 "  }\n",
             ]
@@ -86,7 +88,7 @@ class _Body:
 
     def _declarations(self, reading: Reading) -> str:
         program, layer, packed = self._program, self._layer, self._packed
-        costs = "" if self._is_added else numbers("costs", packed.costs)
+        costs = "" if self._is_added else numbers("costs", packed.costs[: len(packed.lines) // self._parts + 1])
         return (
             f"{table('panels', packed.lines)}"
             f"{numbers('rows', [row * self._out.channel_stride for row in packed.rows])}{costs}"
@@ -98,30 +100,45 @@ class _Body:
             f"  const int32_t *m = {program.mask(self._out) if self._has_mask else 'NULL'};\n"
         )
 
-    def _calls(self) -> str:
-        """A call of the kernel for the panel's rows, whole tiles of pixels first."""
-        parts = []
-        if self._whole:
-            parts.append(f"if (i < {self._whole}) {self._switch(self._tile.vectors)}")
-        if self._rest:
-            parts.append(self._switch(self._rest))
-        return " else ".join(parts)
+    def _part(self, place: int, panels: int) -> str:
+        """The panels of some columns."""
+        return (
+            f"    for (int p = from; p < to; p++) {{\n      const int32_t *q = panels[p + {place * panels}];\n"
+            f"      for (int i = b; i < e; i++) {{ {self._calls(place)} }}\n    }}\n"
+        )
 
-    def _switch(self, width: int) -> str:
+    def _calls(self, place: int) -> str:
+        """A call of the kernel for the panel's rows, whole tiles of pixels first."""
+        calls = []
+        if self._whole:
+            calls.append(f"if (i < {self._whole}) {self._switch(place, self._tile.vectors)}")
+        if self._rest:
+            calls.append(self._switch(place, self._rest))
+        return " else ".join(calls)
+
+    def _switch(self, place: int, width: int) -> str:
         step = f"i * {self._tile.vectors} * L"
         arguments = (
             f"x + {step}, offsets + q[2], w + q[3], q[1], bias + q[5], o + {step}, rows + q[4], "
             f"r ? r + {step} : r, m ? m + {step} : m"
         )
         cases = (
-            f"case {height}: {self._kernel(height, width)}({arguments}); break;" for height in self._packed.heights
+            f"case {height}: {self._kernel(place, height, width)}({arguments}); break;"
+            for height in self._packed.heights
         )
         return f"switch (q[0]) {{ {' '.join(cases)} }}"
 
-    def _kernel(self, height: int, width: int) -> str:
+    def _kernel(self, place: int, height: int, width: int) -> str:
         layer = self._layer
         kernel = PixelKernel(
-            height, width, self._index_type, layer.activation, bool(layer.residual), self._has_mask, self._is_added
+            height,
+            width,
+            self._index_type,
+            layer.activation,
+            bool(layer.residual),
+            self._has_mask,
+            continues=self._is_added or place > 0,
+            finishes=not self._is_added and place == self._parts - 1,
         )
         return self._program.kernel(kernel.name, kernel.text())
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ...bcrc import Bcrc
 from ..ir import Convolution, Floats
 
-__all__ = ["Packed", "Panel", "live_rows", "pack", "panels_of", "stored_matrix"]
+__all__ = ["Packed", "Panel", "live_rows", "pack", "panels_of", "split_columns", "stored_matrix"]
 
 Integers = NDArray[np.int64]
 
@@ -130,6 +130,19 @@ def panels_of(stored: Bcrc, most_rows: int, live: Integers) -> tuple[list[Panel]
             some = slice(first, first + most_rows)
             panels.append(Panel(rows[some], columns, weights[some]))
     return panels, is_added
+
+
+def split_columns(panels: Sequence[Panel], columns: int) -> list[list[Panel]]:
+    """The panels of each run of so many columns of the matrix, all panels in each; one run where `columns` is 0."""
+    last = max((int(panel.columns[-1]) for panel in panels if len(panel.columns)), default=0)
+    if not 0 < columns <= last:
+        return [list(panels)]
+    return [[_between(panel, first, first + columns) for panel in panels] for first in range(0, last + 1, columns)]
+
+
+def _between(panel: Panel, first: int, end: int) -> Panel:
+    some = (panel.columns >= first) & (panel.columns < end)
+    return Panel(panel.rows, panel.columns[some], panel.weights[:, some])
 
 
 def pack(panels: Sequence[Panel], bias: Floats, offset: Callable[[int], int], vector: int = 1) -> Packed:

@@ -22,7 +22,8 @@ class PixelKernel:
         activation: Computed at the end.
         has_residual: Whether a tensor is added before it.
         is_masked: Whether points that are no pixels become zero.
-        accumulates: Whether it adds to what is there, and does nothing else.
+        continues: Whether its sums begin with what is in the output's place.
+        finishes: Whether it ends with residual, activation and zeros.
     """
 
     rows: int
@@ -31,16 +32,18 @@ class PixelKernel:
     activation: str
     has_residual: bool
     is_masked: bool
-    accumulates: bool
+    continues: bool = False
+    finishes: bool = True
 
     @property
     def name(self) -> str:
         """Of the C function."""
-        if self.accumulates:
-            end = "add"
+        parts = ["added"] if self.continues else []
+        if self.finishes:
+            parts += [self.activation, "sum" if self.has_residual else "", "masked" if self.is_masked else ""]
         else:
-            parts = [self.activation, "sum" if self.has_residual else "", "masked" if self.is_masked else ""]
-            end = "_".join(part for part in parts if part) or "plain"
+            parts.append("open")
+        end = "_".join(part for part in parts if part) or "plain"
         return f"pixels_{self.rows}x{self.vectors}_{self.index_type.removesuffix('_t')}_{end}"
 
     def text(self) -> str:
@@ -61,17 +64,17 @@ class PixelKernel:
             lines.append(f"    v w{row} = splat(w[{row}]);")
             lines += [f"    a{row}_{vector} += w{row} * x{vector};" for vector in range(self.vectors)]
         lines += [f"    w += {self.rows};", "  }"]
-        if self.is_masked and not self.accumulates:
+        if self.is_masked and self.finishes:
             lines += [f"  vi m{vector} = LOADI(mask + {vector} * L);" for vector in range(self.vectors)]
         lines += [f"  STORE(out + rows[{row}] + {vector} * L, {self._end(row, vector)});" for row, vector in tile]
         return "\n".join([*lines, "}\n"])
 
     def _start(self, row: int, vector: int) -> str:
-        return f"LOAD(out + rows[{row}] + {vector} * L)" if self.accumulates else f"splat(bias[{row}])"
+        return f"LOAD(out + rows[{row}] + {vector} * L)" if self.continues else f"splat(bias[{row}])"
 
     def _end(self, row: int, vector: int) -> str:
         value = f"a{row}_{vector}"
-        if self.accumulates:
+        if not self.finishes:
             return value
         if self.has_residual:
             value = f"{value} + LOAD(residual + rows[{row}] + {vector} * L)"

@@ -1,6 +1,7 @@
 """Maxima and means of windows."""
 
 from ..ir import GlobalPool, Pool
+from ..layout import Layout
 from .elementwise import at, loops
 from .program import Program
 
@@ -8,10 +9,54 @@ __all__ = ["emit_global_pool", "emit_pool"]
 
 
 def emit_pool(program: Program, layer: Pool) -> None:
-    """Add a pool to a program: windows inside the image without questions, those at its border with them."""
+    """Add a pool to a program."""
     source, out = program.layouts[layer.inputs[0]], program.layouts[layer.name]
-    height, width = source.shape[1:]
     text = f"  const float *i = {program.tensor(layer.inputs[0])};\n  float *o = {program.tensor(layer.name)};\n"
+    if source.is_planar and out.is_planar and (layer.is_maximum or layer.padding == (0, 0)):
+        text += _by_rows(layer, source, out)
+    else:
+        text += _by_windows(layer, source, out)
+    program.layer(f"{layer.name}: pool", text)
+
+
+def _by_rows(layer: Pool, source: Layout, out: Layout) -> str:
+    """First the rows of a window are joined, many columns at once, then columns."""
+    height, width = source.shape[1:]
+    channels, out_height, out_width = layer.shape
+    (down, across), (above, left) = layer.stride, layer.padding
+    begin = min(out_width, -(-left // across))
+    end = max(begin, min(out_width, (width + left - layer.kernel[1]) // across + 1))
+    joined = "s < z ? z : s" if layer.is_maximum else "s + z"
+    scale = "" if layer.is_maximum else f" * {1 / (layer.kernel[0] * layer.kernel[1])!r}f"
+    window = " ".join(f"{{ const float z = line[k + {x}]; s = {joined}; }}" for x in range(1, layer.kernel[1]))
+    at_border = (
+        f"{{ float s = -INFINITY; for (int k = x * {across} - {left}; k < x * {across} - {left} + {layer.kernel[1]}; k++)"
+        f" if (k >= 0 && k < {width} && line[k] > s) s = line[k]; to[x] = s; }}\n"
+    )
+    return (
+        f"  int first, last; share({channels}, t, threads, &first, &last);\n"
+        f"  for (int c = first; c < last; c++)\n    for (int y = 0; y < {out_height}; y++) {{\n"
+        f"      float line[{width}];\n"
+        f"      int from = y * {down} - {above}, end = from + {layer.kernel[0]};\n"
+        f"      from = from < 0 ? 0 : from; end = end > {height} ? {height} : end;\n"
+        f"      const float *p = i + (ptrdiff_t)c * {source.channel_stride} + from * {source.row_stride};\n"
+        f"      memcpy(line, p, {4 * width});\n"
+        "      for (from++; from < end; from++) {\n"
+        f"        p += {source.row_stride};\n"
+        f"        for (int x = 0; x < {width}; x++) {{ const float s = line[x], z = p[x]; line[x] = {joined}; }}\n"
+        "      }\n"
+        f"      float *restrict to = o + (ptrdiff_t)c * {out.channel_stride} + y * {out.row_stride};\n"
+        f"      for (int x = 0; x < {begin}; x++) {at_border if begin else ';'}"
+        f"      for (int x = {begin}; x < {end}; x++) {{ const int k = x * {across} - {left}; float s = line[k]; "
+        f"{window} to[x] = s{scale}; }}\n"
+        f"      for (int x = {end}; x < {out_width}; x++) {at_border if end < out_width else ';'}"
+        "    }\n"
+    )
+
+
+def _by_windows(layer: Pool, source: Layout, out: Layout) -> str:
+    """Window by window, with questions where one may reach over the image's border."""
+    height, width = source.shape[1:]
     reach = [
         (size - 1) * stride + kernel - padding
         for size, stride, kernel, padding in zip(
@@ -22,7 +67,7 @@ def emit_pool(program: Program, layer: Pool) -> None:
         body = _inner(layer, at(source, "c", f"y * {layer.stride[0]} + %d", f"x * {layer.stride[1]} + %d"))
     else:
         body = _at_border(layer, at(source, "c", "iy", "ix"), height, width)
-    program.layer(f"{layer.name}: pool", text + loops(out, f"{body} o[{at(out)}] = s;"))
+    return loops(out, f"{body} o[{at(out)}] = s;")
 
 
 def _inner(layer: Pool, place: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...instruction_set import InstructionSet
-from ..ir import Floats
+from ..ir import INPUT, Floats
 from ..layout import Layout
 from .point_kernels import PointKernel
 
@@ -70,7 +70,13 @@ class Program:
 
     def tensor(self, name: str) -> str:
         """C for the address of a tensor's first number."""
+        if self.is_given(name):
+            return "(n->input)"
         return f"(a + {self.places[name] + self.layouts[name].lead})"
+
+    def is_given(self, name: str) -> bool:
+        """Whether a tensor is the user's, beyond whose end nothing may be read."""
+        return name == INPUT and self.layouts[name].length == 0
 
     def scratch(self, floats: int) -> str:
         """C for the address of memory that a layer may use while it runs."""

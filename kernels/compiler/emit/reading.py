@@ -125,7 +125,10 @@ def gathered(program: Program, layer: Convolution, out_row_stride: int) -> Readi
 
 @dataclass(frozen=True)
 class Copies:
-    """Of one channel a copy for each column of the kernel and each phase of its rows.
+    """Of one channel copies in which what a position of the kernel reads for all pixels is one run of numbers.
+
+    Where the output's rows have zeros enough between them, a copy for each phase of the rows and columns is shared by
+    all positions of that phase; else each column of the kernel has copies of its own.
 
     Attributes:
         layer: The convolution.
@@ -138,60 +141,86 @@ class Copies:
     lanes: int
 
     @property
-    def _reach(self) -> list[int]:
+    def _down(self) -> list[int]:
         """Of each row of the kernel how far down it reads."""
         return [y * self.layer.dilation[0] for y in range(self.layer.kernel[0])]
 
     @property
-    def _phases(self) -> list[int]:
-        return sorted({y % self.layer.stride[0] for y in self._reach})
+    def _row_phases(self) -> list[int]:
+        return sorted({y % self.layer.stride[0] for y in self._down})
+
+    @property
+    def _shifts(self) -> list[int]:
+        """Of each column of the kernel the first pixel's column that it reads."""
+        return [x * self.layer.dilation[1] - self.layer.padding[1] for x in range(self.layer.kernel[1])]
+
+    @property
+    def _is_shared(self) -> bool:
+        steps = [shift // self.layer.stride[1] for shift in self._shifts]
+        return self.layer.shape[2] + max(0, *steps) - min(0, *steps) <= self.row_stride
+
+    @property
+    def _starts(self) -> list[int]:
+        """Of each copy the column that it begins with."""
+        return sorted({shift % self.layer.stride[1] for shift in self._shifts}) if self._is_shared else self._shifts
 
     @property
     def _lines(self) -> int:
-        return self.layer.shape[1] + max(self._reach) // self.layer.stride[0]
+        return self.layer.shape[1] + max(self._down) // self.layer.stride[0]
+
+    @property
+    def _lead(self) -> int:
+        """Zeros before the first row of a copy."""
+        return _LINE * -(-max(0, -min(self._shifts)) // _LINE) if self._is_shared else 0
 
     @property
     def _piece(self) -> int:
         """Floats of one copy: an odd number of cache lines, so that copies do not compete for places of the cache."""
-        lines = -(-(self._lines * self.row_stride + self.lanes) // _LINE)
+        lines = -(-(self._lead + self._lines * self.row_stride + self.lanes) // _LINE)
         return (lines + 1 - lines % 2) * _LINE
 
     @property
     def floats(self) -> int:
         """Of all copies of a channel."""
-        return self._piece * len(self._phases) * self.layer.kernel[1]
+        return self._piece * len(self._row_phases) * len(self._starts)
 
     def text(self, source: Layout) -> str:
         """C that fills `to` from the channel `from`."""
-        return "".join(
-            self._copy(source, x * self.layer.dilation[1] - self.layer.padding[1], place, phase)
-            for x in range(self.layer.kernel[1])
-            for place, phase in enumerate(self._phases, x * len(self._phases))
+        leads = (self._piece * place for place in range(len(self._starts) * len(self._row_phases) if self._lead else 0))
+        zeros = "".join(f"    memset(to + {lead}, 0, {4 * self._lead});\n" for lead in leads)
+        return zeros + "".join(
+            self._copy(source, start, place * len(self._row_phases) + row, phase)
+            for place, start in enumerate(self._starts)
+            for row, phase in enumerate(self._row_phases)
         )
 
-    def _copy(self, source: Layout, shift: int, place: int, phase: int) -> str:
+    def _copy(self, source: Layout, start: int, place: int, phase: int) -> str:
         height, width = source.shape[1:]
-        out_width, stride = self.layer.shape[2], self.layer.stride
-        begin = min(out_width, max(0, -(shift // stride[1])))
-        end = min(out_width, max(begin, (width - 1 - shift) // stride[1] + 1))
+        stride = self.layer.stride
+        # Columns right of those that are read are zeros: they stand for those left of the next row.
+        read = self.layer.shape[2] + (max(0, *(shift // stride[1] for shift in self._shifts)) if self._is_shared else 0)
+        begin = min(read, max(0, -(start // stride[1])))
+        end = min(read, max(begin, (width - 1 - start) // stride[1] + 1))
         line, step = source.row_stride * source.point_stride, stride[1] * source.point_stride
         return (
             f"    for (int j = 0; j < {self._lines}; j++) {{\n"
-            f"      float *line = to + {place * self._piece} + j * {self.row_stride};\n"
+            f"      float *restrict line = to + {place * self._piece + self._lead} + j * {self.row_stride};\n"
             f"      const int y = j * {stride[0]} + {phase - self.layer.padding[0]};\n"
-            f"      const int ok = y >= 0 && y < {height};\n"
-            f"      for (int i = 0; i < (ok ? {begin} : {out_width}); i++) line[i] = 0.0f;\n"
-            "      if (!ok) continue;\n"
-            f"      const float *p = from + y * {line} + ({shift * source.point_stride});\n"
+            f"      if (y < 0 || y >= {height}) {{ memset(line, 0, {4 * self.row_stride}); continue; }}\n"
+            f"      const float *restrict p = from + y * {line} + ({start * source.point_stride});\n"
+            f"      for (int i = 0; i < {begin}; i++) line[i] = 0.0f;\n"
             f"      for (int i = {begin}; i < {end}; i++) line[i] = p[i * {step}];\n"
-            f"      for (int i = {end}; i < {out_width}; i++) line[i] = 0.0f;\n    }}\n"
+            f"      for (int i = {end}; i < {self.row_stride}; i++) line[i] = 0.0f;\n    }}\n"
         )
 
     def reading(self, base: str, channel: int) -> Reading:
         """Offsets in the copies, whose channels are `channel` floats from each other."""
-        rows = tuple(
-            self._phases.index(y % self.layer.stride[0]) * self._piece + y // self.layer.stride[0] * self.row_stride
-            for y in self._reach
+        phases, starts, stride = self._row_phases, self._starts, self.layer.stride
+        rows = tuple(phases.index(y % stride[0]) * self._piece + y // stride[0] * self.row_stride for y in self._down)
+        columns = tuple(
+            starts.index(shift % stride[1] if self._is_shared else shift) * len(phases) * self._piece
+            + self._lead
+            + (shift // stride[1] if self._is_shared else 0)
+            for shift in self._shifts
         )
-        columns = tuple(x * len(self._phases) * self._piece for x in range(self.layer.kernel[1]))
         return Reading(base, channel, rows, columns, self.row_stride, 1)

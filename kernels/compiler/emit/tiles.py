@@ -21,11 +21,14 @@ class Tile:
         rows: Output rows of a register tile.
         vectors: Vectors of pixels of a register tile.
         block: Register tiles of pixels that follow each other before the next rows.
+        columns: Columns of the matrix after which the next rows come, so that the inputs of some pixels stay in the
+            nearest cache; 0 for all.
     """
 
     rows: int
     vectors: int
     block: int = 1
+    columns: int = 0
 
 
 def candidates(instruction_set: InstructionSet, vectors: int) -> list[Tile]:
@@ -49,4 +52,4 @@ def default_tile(instruction_set: InstructionSet, vectors: int) -> Tile:
     across = 1 if vectors == 1 else 2 if vectors in (2, 4) else 3
     most = (instruction_set.registers - 1 - across) // across
     rows = max(rows for rows in (4, 8, 16) if rows <= most)
-    return Tile(rows, across, 1)
+    return Tile(rows, across, 4)
