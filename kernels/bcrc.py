@@ -114,7 +114,7 @@ def _equal_groups(matrix: Floats, row_multiple: int) -> list[tuple[Integers, Int
     """Rows with equal columns where they fill kernels at least by half, then the other rows in order."""
     mask = np.asarray(matrix, bool)
     by_columns: dict[bytes, list[int]] = {}
-    for row in np.flatnonzero(np.logical_or.reduce(mask, axis=1)).tolist():
+    for row in np.flatnonzero(np.logical_or.reduce(np.asarray(mask), axis=1)).tolist():
         by_columns.setdefault(np.packbits(mask[row]).tobytes(), []).append(row)
     groups, others = [], []
     for rows in by_columns.values():

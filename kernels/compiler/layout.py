@@ -61,10 +61,8 @@ def planar(shape: Shape, padding: Pair, lanes: int) -> Layout:
     channels, height, width = shape
     row_stride = width + padding[1]
     lead = _rounded(padding[0] * row_stride + padding[1], _LINE)
-    # Planes whose distance is an odd number of cache lines do not compete for the same places of the cache.
     after = padding[0] * row_stride + padding[1] + lanes
-    stride = _rounded(height * row_stride + after, _LINE)
-    stride += _LINE if (stride // _LINE) % 2 == 0 else 0
+    stride = _odd_lines(height * row_stride + after)
     return Layout(shape, row_stride, 1, stride, lead, lead + channels * stride, padding)
 
 
@@ -73,9 +71,11 @@ def pointwise(shape: Shape, padding: Pair, lanes: int) -> Layout:
     channels, height, width = shape
     row_stride = width + padding[1]
     around = padding[0] * row_stride + padding[1]
-    lead = _rounded(around * channels, _LINE)
-    length = lead + (height * row_stride + around) * channels + lanes
-    return Layout(shape, row_stride, channels, 1, lead, _rounded(length, _LINE), padding)
+    # Points a power of two apart would compete for the same places of the cache.
+    point = _odd_lines(channels) if height * width > 1 and channels >= _LINE else channels
+    lead = _rounded(around * point, _LINE)
+    length = lead + (height * row_stride + around) * point + lanes
+    return Layout(shape, row_stride, point, 1, lead, _rounded(length, _LINE), padding)
 
 
 def choose_layouts(network: Network, lanes: int) -> dict[str, Layout]:
@@ -154,6 +154,12 @@ def _pays(size: Pair, padding: Pair, lanes: int) -> bool:
     """Whether zeros between the rows cost few vectors, so that no convolution has to copy its input."""
     height, width = size
     return math.ceil(height * (width + padding[1]) / lanes) <= _WASTE * math.ceil(height * width / lanes)
+
+
+def _odd_lines(floats: int) -> int:
+    """At least so many floats, an odd number of cache lines: what is so far apart has places of its own in a cache."""
+    lines = -(-floats // _LINE)
+    return (lines + 1 - lines % 2) * _LINE
 
 
 def _rounded(number: int, multiple: int) -> int:

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from ...bcrc import Bcrc
 from ..ir import Convolution
 from ..layout import Layout
 from .over_pixels import title
@@ -14,8 +17,8 @@ from .reading import Reading, in_place, padded_copy
 
 __all__ = ["emit_over_rows"]
 
-#: Points of a register tile.
-_POINTS = 12
+#: Sums of a register tile where registers are plenty.
+_SUMS = 24
 
 
 @dataclass(frozen=True)
@@ -41,26 +44,37 @@ def emit_over_rows(program: Program, layer: Convolution) -> None:
     """Add a convolution to a program whose output is laid out point by point."""
     out, lanes = program.layouts[layer.name], program.lanes
     reading = in_place(program, layer) or padded_copy(program, layer)
-    tiles = _tiles(layer, reading, out)
     stored = stored_matrix(layer, lanes)
-    vectors = 2 if 2 * len(tiles[0].inputs) + 4 < program.instruction_set.registers else 1
+    vectors, points = _tile_size(program, stored, layer.shape[1] * layer.shape[2])
+    tiles = _tiles(layer, reading, out, points)
     panels, is_added = panels_of(stored, vectors * lanes, live_rows(layer))
     packed = pack(panels, layer.bias, reading.offset, lanes)
     body = _body(program, layer, out, reading, packed, tiles, is_added)
     program.layer(title(layer, stored), body)
 
 
-def _tiles(layer: Convolution, reading: Reading, out: Layout) -> list[_Points]:
+def _tile_size(program: Program, stored: Bcrc, points: int) -> tuple[int, int]:
+    """Vectors of rows and points of a register tile: as many vectors as most rows share their columns with."""
+    sums = min(_SUMS, program.instruction_set.registers - 6)
+    sizes = np.diff(stored.occurrence)
+    rows = np.average(sizes, weights=sizes) if len(sizes) else 1
+    shared = max(1, int(rows) // program.lanes)
+    vectors = 3 if shared % 3 == 0 else 2 if shared % 2 == 0 else 1
+    at_once = min(points, max(1, sums // vectors))
+    return max(vectors, min(shared, 4, sums // at_once)) if points == at_once else vectors, at_once
+
+
+def _tiles(layer: Convolution, reading: Reading, out: Layout, at_once: int) -> list[_Points]:
     """Points at even distances, those of a sequence, need one kernel for all whole tiles and one for the rest."""
     points = [(y, x) for y in range(layer.shape[1]) for x in range(layer.shape[2])]
     inputs = [y * reading.down + x * reading.across for y, x in points]
     outputs = [out.offset(0, y, x) for y, x in points]
     steps = {(b - a, d - c) for a, b, c, d in zip(inputs, inputs[1:], outputs, outputs[1:], strict=False)}
-    if len(points) <= _POINTS or len(steps) > 1:
-        starts = range(0, len(points), _POINTS)
-        return [_Points(1, tuple(inputs[i : i + _POINTS]), tuple(outputs[i : i + _POINTS])) for i in starts]
+    if len(points) <= at_once or len(steps) > 1:
+        starts = range(0, len(points), at_once)
+        return [_Points(1, tuple(inputs[i : i + at_once]), tuple(outputs[i : i + at_once])) for i in starts]
     step, out_step = steps.pop()
-    width = -(-len(points) // -(-len(points) // _POINTS))
+    width = -(-len(points) // -(-len(points) // at_once))
     whole, rest = divmod(len(points), width)
     tiles = [_Points(whole, tuple(inputs[:width]), tuple(outputs[:width]), step * width, out_step * width)]
     if rest:

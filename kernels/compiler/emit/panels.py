@@ -35,7 +35,7 @@ class Packed:
 
     Attributes:
         lines: Of each panel its rows (padded to whole vectors, in vectors, where rows are vectors), columns, where its
-            columns, weights, rows and biases begin, its rows, and whether these are whole adjacent vectors.
+            columns, weights, rows and biases begin, its rows, and whether each vector of them is whole and adjacent.
         rows: The rows of all panels.
         offsets: Of the columns of all panels; equal lists once.
         weights: Column by column of each panel.
@@ -67,7 +67,7 @@ class Packed:
             self._starts[key] = len(self.offsets)
             self.offsets += [offset(int(column)) for column in panel.columns]
         height = -(-len(panel.rows) // vector) * vector
-        is_adjacent = height == len(panel.rows) and bool((np.diff(panel.rows) == 1).all())
+        is_adjacent = height == len(panel.rows) and bool((np.diff(panel.rows.reshape(-1, vector)) == 1).all())
         places = (self._starts[key], self._n_weights, len(self.rows), self._n_biases)
         self.lines.append((height // vector, len(panel.columns), *places, len(panel.rows), is_adjacent))
         self.rows += panel.rows.tolist()

@@ -44,7 +44,7 @@ class PointKernel:
     def text(self, name: str) -> str:
         """The C function of that name.
 
-        Its `count` rows begin at `rows[0]`; they are stored as vectors where they are `count` = all and adjacent.
+        It computes `count` rows; where those of each vector are adjacent they are stored as vectors.
         """
         unrolled = max(1, min(_MOST_UNROLLED, _OPEN_SUMS // (self.vectors * len(self.inputs))))
         sums = [(vector, point) for vector in range(self.vectors) for point in range(len(self.inputs))]
@@ -52,7 +52,7 @@ class PointKernel:
             f"static void {name}(const float *restrict x, const {self.index_type} *restrict offsets,",
             "    const float *restrict w, int columns, const float *restrict bias, float *restrict out,",
             "    const int32_t *restrict rows, int count, int is_adjacent, const float *restrict residual) {",
-            "  (void)residual;",
+            "  (void)residual; (void)is_adjacent;",
         ]
         for copy in range(unrolled):
             lines += [f"  v a{vector}_{point}_{copy} = splat(0.0f);" for vector, point in sums]
@@ -79,11 +79,10 @@ class PointKernel:
 
     def _ending(self, sums: list[tuple[int, int]]) -> list[str]:
         """Adjacent rows as vectors, others number by number."""
-        lines = ["  if (is_adjacent) {", "    float *o = out + rows[0];"]
+        lines = []
         if self.row_stride == 1:
-            lines += ["    const float *r = residual + rows[0]; (void)r;"]
-            lines += [f"    {self._stored(vector, point)}" for vector, point in sums]
-        lines += ["    (void)o; return;" if self.row_stride == 1 else "    (void)o;", "  }"]
+            lines = ["  if (is_adjacent) {", *(f"    {self._stored(vector, point)}" for vector, point in sums)]
+            lines += ["    return;", "  }"]
         lines += [f"  float buffer[{len(sums)} * L] __attribute__((aligned({64})));"]
         for place, (vector, point) in enumerate(sums):
             value = f"s{vector}_{point}" if self.accumulates else f"s{vector}_{point} + LOAD(bias + {vector} * L)"
@@ -104,10 +103,10 @@ class PointKernel:
         return [*lines, "    }"]
 
     def _stored(self, vector: int, point: int) -> str:
-        place = f"{self.outputs[point]} + {vector} * L"
+        place = f"rows[{vector} * L] + {self.outputs[point]}"
         if self.accumulates:
-            return f"STORE(o + {place}, s{vector}_{point} + LOAD(o + {place}));"
+            return f"STORE(out + {place}, s{vector}_{point} + LOAD(out + {place}));"
         value = f"s{vector}_{point} + LOAD(bias + {vector} * L)"
         if self.has_residual:
-            value += f" + LOAD(r + {place})"
-        return f"STORE(o + {place}, {activated(value, self.activation)});"
+            value += f" + LOAD(residual + {place})"
+        return f"STORE(out + {place}, {activated(value, self.activation)});"

@@ -30,7 +30,7 @@ def _by_rows(layer: Pool, source: Layout, out: Layout) -> str:
     scale = "" if layer.is_maximum else f" * {1 / (layer.kernel[0] * layer.kernel[1])!r}f"
     window = " ".join(f"{{ const float z = line[k + {x}]; s = {joined}; }}" for x in range(1, layer.kernel[1]))
     at_border = (
-        f"{{ float s = -INFINITY; for (int k = x * {across} - {left}; k < x * {across} - {left} + {layer.kernel[1]}; k++)"
+        f"{{ float s = -INFINITY; const int b = x * {across} - {left}; for (int k = b; k < b + {layer.kernel[1]}; k++)"
         f" if (k >= 0 && k < {width} && line[k] > s) s = line[k]; to[x] = s; }}\n"
     )
     return (

@@ -11,6 +11,9 @@ _TEXT = """
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #define L @LANES@
 typedef float v __attribute__((vector_size(@BYTES@)));
@@ -47,10 +50,21 @@ INLINE v exponential(v x) {
   vi e = (__builtin_convertvector(r, vi) + 127) << 23;
   return y * (v)e;
 }
+#if defined(__AVX512F__) && L == 16
+/* An approximation of 14 bits and a step of Newton's method, several times as fast as a division. */
+INLINE v reciprocal(v x) {
+  v y = (v)_mm512_rcp14_ps((__m512)x);
+  return y * (2.0f - x * y);
+}
+#else
+INLINE v reciprocal(v x) { return 1.0f / x; }
+#endif
+/* For states: the error is small beside 1, not beside a small result. */
+INLINE v quick_tanh(v x) { return 1.0f - 2.0f * reciprocal(exponential(x + x) + 1.0f); }
 INLINE v act_none(v x) { return x; }
 INLINE v act_relu(v x) { return at_least(x, 0.0f); }
 INLINE v act_relu6(v x) { return at_most(at_least(x, 0.0f), 6.0f); }
-INLINE v act_sigmoid(v x) { return 1.0f / (1.0f + exponential(-x)); }
+INLINE v act_sigmoid(v x) { return reciprocal(1.0f + exponential(-x)); }
 INLINE v act_silu(v x) { return x * act_sigmoid(x); }
 INLINE v act_hardsigmoid(v x) { return act_relu6(x + 3.0f) * (1.0f / 6.0f); }
 INLINE v act_hardswish(v x) { return x * act_hardsigmoid(x); }
