@@ -40,17 +40,20 @@ usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
   device.tolerance=0.05          repeat until the 95 % interval of a median is within this share of it,
   device.max_rounds=45           but no more often than this
   device.networks=32             whole networks to measure, which the sum of operators is corrected by; 0 for none
+  remeasure=true                 measure again what is known already (short for device.remeasure)
   space=all                      whose choices
   space.include='[layer3.*]'     only what these layers can become
 
-What was measured before is not measured again, also after an interruption. Use the table anywhere:
+What was measured before is not measured again, also after an interruption, unless device.max_rounds leaves room to
+bring an uncertain median within device.tolerance. Use the table anywhere:
 espalier search device=table device.table=FILE
 The folder for another device holds models and a program that needs Python, onnxruntime and numpy; see its README.txt.
 """
 
 _SLOWEST = 5
 
-_RUNTIME = re.compile(r"^runtime=")
+#: Options of the device that need not be written with its name.
+_OF_THE_DEVICE = re.compile(r"^(runtime|remeasure)=")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -73,7 +76,7 @@ def run(arguments: Sequence[str]) -> None:
     # Hydra wants all overrides side by side, and flags before or after them.
     place = next((i for i, word in enumerate(others) if "=" in word and not word.startswith("-")), len(others))
     words = [*others[:place], *quiet, *others[place:]]
-    words = [_RUNTIME.sub("device.runtime=", word) for word in words]
+    words = [_OF_THE_DEVICE.sub(r"device.\1=", word) for word in words]
     job = partial(export, folder) if folder else partial(_profile, outputs[0] if outputs else None)
     run_jobs("espalier profile", words, job)
 

@@ -20,6 +20,12 @@ LARGEST_ROWS = 2_000_000
 #: Kind of a row of several operators -> its place in the document.
 _TOGETHER = {"block": "blocks", "network": "networks"}
 
+#: Columns that hold nothing where a figure is not known.
+_OPTIONAL = ("energy", "number_format", "half_width")
+
+#: Columns that files of an earlier day lack.
+_LATER = frozenset({"half_width"})
+
 _MAGIC = b"PAR1"
 _HEADER = b"espalier"
 _SCHEMA = pa.schema(
@@ -32,6 +38,7 @@ _SCHEMA = pa.schema(
         pa.field("samples", pa.int64(), nullable=False),
         pa.field("energy", pa.float64()),
         pa.field("number_format", pa.string()),
+        pa.field("half_width", pa.float64()),
     ]
 )
 
@@ -142,7 +149,8 @@ def _check_sizes(metadata: Any, problem: str) -> None:
 
 def _header(schema: Any, problem: str) -> dict[str, Any]:
     types = {field.name: field.type for field in _SCHEMA}
-    if {field.name: field.type for field in schema} != types:
+    found = {field.name: field.type for field in schema}
+    if {name: types[name] for name in _LATER} | found != types:
         expected = ", ".join(f"{name} ({kind})" for name, kind in types.items())
         raise FormatError(f"{problem}: expected the columns {expected}; got {', '.join(schema.names)[:200]}")
     text = (schema.metadata or {}).get(_HEADER)
@@ -155,7 +163,7 @@ def _header(schema: Any, problem: str) -> dict[str, Any]:
 def _take_row(document: dict[str, Any], row: Mapping[str, Any], problem: str) -> None:
     """Put a row where the JSON form of the document has it."""
     figures = {name: row[name] for name in ("mean", "std", "samples")}
-    figures |= {name: row[name] for name in ("energy", "number_format") if row[name] is not None}
+    figures |= {name: row[name] for name in _OPTIONAL if row.get(name) is not None}
     operators = read_strict_json(str(row["operators"]).encode(), problem)
     place = {"operator": "entries", **_TOGETHER}.get(row["kind"])
     if place is None or not isinstance(operators, list) or not operators:

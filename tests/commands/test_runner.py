@@ -148,13 +148,17 @@ def test_a_killed_measurement_goes_on_where_it_stopped(device: Device, exported:
     assert {key: after[key] for key in before} == before
 
 
-def test_what_was_cut_short_is_measured_again(device: Device, exported: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"samples": 1}, {"samples": 3, "half_width": 0.9}])
+def test_what_was_cut_short_is_measured_again(
+    device: Device, exported: Path, tmp_path: Path, change: dict[str, float]
+) -> None:
+    """Before its passes were complete, and before it was tried as often as can be."""
     path = tmp_path / "result.json"
     assert device("--folder", str(exported)).communicate(timeout=100)[1] == ""
     result = json.loads(path.read_text())
     rounds = json.loads((exported / "manifest.json").read_text())["sampling"]["rounds"]
     short = next(iter(result["entries"]))
-    result["entries"][short] |= {"samples": rounds - 1, "mean": 99.0}
+    result["entries"][short] |= change | {"mean": 99.0}
     path.write_text(json.dumps(result))
     out, _ = device("--folder", str(exported)).communicate(timeout=100)
     again = json.loads(path.read_text())["entries"]
@@ -259,7 +263,9 @@ def test_mistakes_on_the_command_line(run: Run, tmp_path: Path, words: tuple[str
     assert message in result.last_line
 
 
-def test_the_engine_has_a_short_name(run: Run) -> None:
-    result = run("profile", "device=host", "runtime=torch", "--cfg", "job")
+def test_options_of_the_device_have_short_names(run: Run) -> None:
+    result = run("profile", "device=host", "runtime=torch", "remeasure=true", "--cfg", "job")
     assert "runtime: torch" in result.out
+    assert "remeasure: true" in result.out
+    assert "device.remeasure='maybe'" in run("profile", "remeasure=maybe", *_SPACE, "device=host").last_line
     assert "unknown runtime 'x'" in run("profile", "runtime=x", *_SPACE, "device=host").last_line
