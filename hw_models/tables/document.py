@@ -75,6 +75,8 @@ def read_document(path: Path) -> Any:
             start = opened.read(len(_MAGIC))
     except OSError as error:
         raise FormatError(f"cannot read {what} from {path}: {error.strerror or error}") from error
+    if not size:
+        raise FormatError(f"{path} is not {what}: the file is empty")
     if size > LARGEST_BYTES:
         raise FormatError(f"{path} is not {what}: it has {size / 2**20:.0f} MiB, more than {LARGEST_BYTES // 2**20}")
     return _read_parquet(path) if start == _MAGIC else read_strict_json(path.read_bytes(), f"{path} is not {what}")
@@ -94,7 +96,9 @@ def read_strict_json(data: bytes, problem: str) -> Any:
         return json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except FormatError as error:
         raise FormatError(f"{problem}: {error}") from error
-    except (ValueError, RecursionError) as error:  # decoding errors and numbers of thousands of digits included
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{problem}: it is neither a text nor Parquet") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits included
         raise FormatError(f"{problem}: not valid JSON ({str(error).splitlines()[0][:200]})") from error
 
 

@@ -90,6 +90,11 @@ class LookupTable:
         singles = [Measurement((e.spec,), e.mean, e.std, e.samples, e.key) for e in alone]
         return [*singles, *self.blocks.values()]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was measured."""
+        return not (self.entries or self.blocks or self.networks)
+
     def to_dict(self) -> dict[str, Any]:
         """The versioned JSON form; what is not known is left out."""
         more = {"energy_unit": self.energy_unit, "source": self.source}

@@ -92,7 +92,7 @@ def _spec(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not valid JSON"),
+        ("", "the file is empty"),
         (_text()[:-40], "not valid JSON"),
         ("\xff", "not a latency table"),
         (_BOMB, "not valid JSON"),
