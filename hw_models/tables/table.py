@@ -119,6 +119,13 @@ class LookupTable:
         """Write the table in one step: Parquet where the name ends in ".parquet", else JSON."""
         write_document(path, self.to_dict())
 
+    def take_missing(self, other: "LookupTable") -> None:
+        """Add what another table of the same device knows and this one does not."""
+        self.entries = {**other.entries, **self.entries}
+        self.blocks = {**other.blocks, **self.blocks}
+        self.networks = {**other.networks, **self.networks}
+        self.noise = merged_noise(other.noise, self.noise)
+
     def merge_into(self, path: Path) -> None:
         """Add what the file at `path` knows and write the union back; other processes may do the same meanwhile.
 
@@ -131,10 +138,7 @@ class LookupTable:
                 other = LookupTable.load(path)
                 if other.unit != self.unit:
                     raise EspalierError(f"{path} counts in {other.unit}, what is to be added to it in {self.unit}")
-                self.entries = {**other.entries, **self.entries}
-                self.blocks = {**other.blocks, **self.blocks}
-                self.networks = {**other.networks, **self.networks}
-                self.noise = merged_noise(other.noise, self.noise)
+                self.take_missing(other)
             self.save(path)
 
     @classmethod

@@ -16,6 +16,7 @@ from espalier.envs.rewards.reward import Reward
 from espalier.errors import EspalierError
 from espalier.evaluation.demand import Demand
 from espalier.evaluation.metrics import Metrics
+from espalier.hw_models.tables.table import LookupTable
 
 from tests.commands.conftest import FAST, Run
 from tests.conftest import REPOSITORY
@@ -196,6 +197,27 @@ def test_damaged_configuration_files(run: Run, tmp_path: Path, content: bytes, m
     result = run("search", "--config-dir", "mine", "experiment=smoke", "device=bad")
     assert result.status == 2
     assert message in result.last_line
+
+
+@pytest.mark.parametrize("output", ["host.csv", "host", "host.JSON"])
+def test_a_table_is_only_written_as_what_it_is(run: Run, tmp_path: Path, output: str) -> None:
+    for words in (("task=digits_vgg",), ("merge", "a", "b"), ("import", "a"), ("import-result", "a")):
+        result = run("profile", *words, f"output={output}")
+        assert result.status == 2
+        assert result.err == (
+            f"espalier: output must end in .json or .parquet, such as output=host.json, got {output}\n"
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_profile_does_not_take_another_files_place(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("espalier.commands.profile_command.prepare", lambda _: pytest.fail("was prepared"))
+    LookupTable("phone", "engine", {}, "chip").save(tmp_path / "phone.json")
+    before = (tmp_path / "phone.json").read_text()
+    result = run("profile", _SMALL_SPACE, "output=phone.json")
+    assert result.status == 2
+    assert "phone.json exists already, with device 'phone' where this is 'host': remove it, or give" in result.last_line
+    assert (tmp_path / "phone.json").read_text() == before
 
 
 @pytest.mark.parametrize("output", ["", "folder", "file/t.json"])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from espalier.graph.opspec import OpSpec
-from espalier.hw_models.tables.table import LookupTable
+from espalier.hw_models.tables.table import Entry, LookupTable
 
 from tests.commands.conftest import FAST, Run, run_command
 
@@ -244,12 +244,33 @@ def test_damaged_results_are_refused(run: Run, tmp_path: Path, changes: dict[str
     assert not (tmp_path / "t.json").exists()
 
 
+def test_a_result_is_imported_into_no_other_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(_result()))
+    (tmp_path / "mine.json").write_text('{"format": "mine"}')
+    refused = run("profile", "import-result", "r.json", "output=mine.json")
+    assert refused.status == 2
+    assert refused.last_line.startswith("espalier: mine.json exists already, and is no table to go on with: remove it")
+    assert (tmp_path / "mine.json").read_text() == '{"format": "mine"}'
+    assert run("profile", "import-result", "r.json", "output=t.json").status == 0
+    table = LookupTable.load(tmp_path / "t.json")
+    before = len(table.entries)
+    table.add(Entry(OpSpec("linear", (3,), (5,)), 1.0, 0.0, 1))
+    table.save(tmp_path / "t.json")
+    assert run("profile", "import-result", "r.json", "output=t.json").status == 0
+    assert len(LookupTable.load(tmp_path / "t.json").entries) == before + 1, "what only the file knew is kept"
+    (tmp_path / "r.json").write_text(json.dumps(_result(cpu="another")))
+    refused = run("profile", "import-result", "r.json", "output=t.json")
+    assert "t.json exists already, with cpu " in refused.last_line
+    assert "where this is 'another': remove it, or give another output=FILE" in refused.last_line
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("import-result",), "expected one result and one output, got nothing"),
-        (("import-result", "a", "b", "output=c"), "expected one result and one output, got a b output=c"),
-        (("import-result", "missing.json", "output=c"), "cannot read a runner's result from missing.json"),
+        (("import-result",), "espalier profile import-result takes one file, got 0"),
+        (("import-result", "a", "b", "output=c"), "espalier profile import-result takes one file, got 2"),
+        (("import-result", "a"), "espalier profile import-result needs output=FILE"),
+        (("import-result", "missing.json", "output=c.json"), "cannot read a runner's result from missing.json"),
         (("--export-runner",), "--export-runner needs the name of a folder"),
         (("--export-runner", "device=host"), "--export-runner needs the name of a folder"),
         (("--export-runner=full",), "full exists and is not an empty folder"),
