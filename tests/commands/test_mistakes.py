@@ -220,6 +220,22 @@ def test_a_profile_does_not_take_another_files_place(run: Run, tmp_path: Path, m
     assert (tmp_path / "phone.json").read_text() == before
 
 
+def test_a_cache_that_cannot_be_written_is_found_before_the_work(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ESPALIER_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr("espalier.tasks.task.train", lambda *_, **__: pytest.fail("was trained"))
+    for words in (("search", *_PI), ("profile", *FAST, _SMALL_SPACE, "output=t.json")):
+        result = run(*words)
+        assert result.status == 2
+        assert result.err == (
+            f"espalier: cannot write into the cache folder {tmp_path / 'file' / 'cache'}: Not a directory; "
+            "set ESPALIER_CACHE to a folder that can be written\n"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("output", ["", "folder", "file/t.json"])
 def test_a_profile_that_could_not_be_written_is_not_measured(run: Run, tmp_path: Path, output: str) -> None:
     (tmp_path / "folder").mkdir()
