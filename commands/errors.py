@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import EspalierError
+from .suggestions import did_you_mean
 from .usage import COMMANDS
 
 __all__ = ["one_line", "run_and_exit"]
@@ -21,8 +22,10 @@ USER_ERRORS = (EspalierError, HydraException, OmegaConfBaseException, OSError)
 def run_and_exit(words: Sequence[str]) -> None:
     """Run the command `words[0]` with the other words as its arguments."""
     name, *arguments = words
+    if name.startswith("-"):
+        _fail(f"flags come after the command, as in espalier search {name} ...")
     if name not in COMMANDS:
-        _fail(f"unknown command {name!r}; known: {', '.join(COMMANDS)}")
+        _fail(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}")
     try:
         importlib.import_module(f".{name}_command", __package__).run(arguments)
     except USER_ERRORS as error:

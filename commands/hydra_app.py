@@ -17,7 +17,7 @@ from ..reports.journal import JOURNAL_FILE
 from .errors import USER_ERRORS, one_line
 from .explanations import explained
 from .schema import register_schema
-from .words import check_words
+from .words import check_words, options_first
 
 __all__ = ["chosen_names", "run_jobs"]
 
@@ -43,6 +43,7 @@ def run_jobs(program: str, arguments: Sequence[str], job: Job) -> None:
     Raises:
         EspalierError: The command line cannot be read, or a job ended with an error that the user can mend.
     """
+    arguments = options_first(arguments)
     check_words(arguments)
     register_schema()
     sys.argv = [program, *arguments]

@@ -1,5 +1,6 @@
 """`espalier profile`: the lookup table of this machine."""
 
+import difflib
 import re
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ def run(arguments: Sequence[str]) -> None:
     if arguments and arguments[0] in SUBCOMMANDS:
         run_subcommand(arguments[0], arguments[1:])
         return
+    if arguments and (near := difflib.get_close_matches(arguments[0], SUBCOMMANDS, n=1)):
+        raise EspalierError(f"espalier profile has no {arguments[0]!r}; did you mean {near[0]!r}?")
     if "-h" in arguments or "--help" in arguments:
         sys.stdout.write(_USAGE)
         return
@@ -70,10 +73,7 @@ def run(arguments: Sequence[str]) -> None:
         check_place(outputs[0])
     others = [word for word in arguments if not word.startswith("output=")]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "tracker=none"]
-    # Hydra wants all overrides side by side, and flags before or after them.
-    place = next((i for i, word in enumerate(others) if "=" in word and not word.startswith("-")), len(others))
-    words = [*others[:place], *quiet, *others[place:]]
-    words = [_OF_THE_DEVICE.sub(r"device.\1=", word) for word in words]
+    words = [*quiet, *(_OF_THE_DEVICE.sub(r"device.\1=", word) for word in others)]
     job = partial(export, folder) if folder else partial(_profile, outputs[0] if outputs else None)
     run_jobs("espalier profile", words, job)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from espalier import __version__
 from espalier.commands.building import build
 from espalier.commands.catalogue import options, spaces_with
 from espalier.commands.importing import located
@@ -66,7 +67,9 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     # how options are written
     (("--agent", "dyna"), "unknown flag --agent; options are written KEY=VALUE, such as agent=dyna$"),
     (("--agent=sac",), "unknown flag --agent=sac; .* such as agent=sac$"),
-    (("seed=1", "-m", "budget=2,3"), "put flags before all options or after them: got budget=2,3 after one$"),
+    (("runtime=torch",), r"unknown option 'runtime'; did you mean 'device\.runtime'\?$"),
+    (("thread=2",), r"unknown option 'thread'; did you mean 'device\.threads'\?$"),
+    (("latency_ms=2",), r"unknown option 'latency_ms'; did you mean 'demand\.latency_ms'\?$"),
     (("--cfg",), "expected one argument; options are written KEY=VALUE"),
     (("raspberrypi4",), "'raspberrypi4' has no value; .* such as device=raspberrypi4$"),
     (("dyna",), "'dyna' has no value; options are written KEY=VALUE, such as agent=dyna$"),
@@ -110,6 +113,36 @@ def test_mistakes_end_in_one_line(run: Run, tmp_path: Path, words: tuple[str, ..
     if not set(FAST) <= set(words):
         assert len(result.err.splitlines()) == 1
     assert not list(tmp_path.rglob("*")), "a folder of a run that never evaluated anything is left"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("profil",), "unknown command 'profil'; did you mean 'profile'?"),
+        (("zzz",), "unknown command 'zzz'; known: search, profile, report, verify, list"),
+        (("--config-dir", "mine", "search"), "flags come after the command, as in espalier search --config-dir ..."),
+        (("profile", "shwo", "a.json"), "espalier profile has no 'shwo'; did you mean 'show'?"),
+        (("profile", "import_result", "a"), "espalier profile has no 'import_result'; did you mean 'import-result'?"),
+        (("profile", "runtme=torch"), "unknown option 'runtme'; did you mean 'device.runtime'?"),
+        (("profile", "remesure=true"), "unknown option 'remesure'; did you mean 'device.remeasure'?"),
+    ],
+)
+def test_misspelt_commands(run: Run, words: tuple[str, ...], message: str) -> None:
+    result = run(*words)
+    assert (result.status, result.err) == (2, f"espalier: {message}\n")
+
+
+def test_flags_may_stand_between_options(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "demand").mkdir(parents=True)
+    (tmp_path / "mine" / "demand" / "tight.yaml").write_text("latency_ms: 2.5\n")
+    result = run("search", "demand=tight", "--config-dir", "mine", "~space.techniques.fire", "--cfg", "job", "seed=3")
+    assert result.status == 0, result.err
+    assert "latency_ms: 2.5" in result.out
+    assert "seed: 3" in result.out
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version").out == f"espalier {__version__}\n"
 
 
 def test_an_agent_for_other_actions_is_refused_before_anything_is_built(run: Run) -> None:
