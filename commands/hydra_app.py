@@ -1,8 +1,9 @@
 """Composing configurations with Hydra, and running jobs on them."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hydra
@@ -19,9 +20,10 @@ from .explanations import explained
 from .schema import register_schema
 from .words import check_words, options_first
 
-__all__ = ["chosen_names", "run_jobs"]
+__all__ = ["chosen_names", "run_jobs", "saying_what_is_kept"]
 
 _ERROR_FILE = "error.txt"
+_CACHED = " (what was trained, built and measured is kept in the cache: run the same command again)"
 
 Job = Callable[[DictConfig, Path], object]
 
@@ -65,6 +67,20 @@ def run_jobs(program: str, arguments: Sequence[str], job: Job) -> None:
         _check_sweep(guarded.sweep)
 
 
+@contextlib.contextmanager
+def saying_what_is_kept(folder: Path) -> Iterator[None]:
+    """Tell whoever interrupts what runs inside how to go on.
+
+    Args:
+        folder: The run folder.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(_resume_hint(folder) or _CACHED)
+        raise
+
+
 class _GuardedJob:
     """Keeps a user's error from becoming a stack trace; in a sweep, from stopping the other jobs.
 
@@ -89,7 +105,8 @@ class _GuardedJob:
         folder = Path(settings.runtime.output_dir)
         is_sweep = settings.mode == RunMode.MULTIRUN
         try:
-            self._job(config, folder)
+            with saying_what_is_kept(folder):
+                self._job(config, folder)
         except USER_ERRORS as error:
             message = one_line(error)
             if is_sweep:

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,32 @@ def test_flags_may_stand_between_options(run: Run, tmp_path: Path) -> None:
     assert result.status == 0, result.err
     assert "latency_ms: 2.5" in result.out
     assert "seed: 3" in result.out
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "status"), [(signal.SIGTERM, "terminated", 143), (signal.SIGINT, "interrupted", 130)]
+)
+@pytest.mark.parametrize("lines", [0, 1, 2])
+def test_who_ends_a_run_is_told_how_to_go_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, word: str, status: int, lines: int
+) -> None:
+    def killed(_: object, folder: Path, *__: object) -> None:
+        if lines:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "evaluations.jsonl").write_text("{}\n" * lines)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("espalier.commands.search_command.run_search", killed)
+    before = signal.getsignal(signal.SIGTERM)
+    folder = tmp_path / "run"
+    result = run("search", _SMALL_SPACE, f"hydra.run.dir={folder}")
+    kept = (
+        f"what was evaluated is kept: espalier search resume={folder}"
+        if lines > 1
+        else "what was trained, built and measured is kept in the cache: run the same command again"
+    )
+    assert (result.status, result.err) == (status, f"espalier: {word} ({kept})\n")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_version(run: Run) -> None:
