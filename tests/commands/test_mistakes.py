@@ -166,6 +166,7 @@ def test_who_ends_a_run_is_told_how_to_go_on(
     )
     assert (result.status, result.err) == (status, f"espalier: {word} ({kept})\n")
     assert signal.getsignal(signal.SIGTERM) is before
+    assert folder.exists() == bool(lines)
 
 
 def test_the_version(run: Run) -> None:
@@ -210,6 +211,34 @@ def test_a_folder_that_was_there_before_stays(run: Run, tmp_path: Path, held: st
     assert run("search", "budget=0", _SMALL_SPACE, f"hydra.run.dir={folder}").status == 2
     assert folder.is_dir()
     assert not held or (folder / held).read_text() == "mine"
+
+
+def test_a_first_evaluation_that_fails_leaves_no_folder_of_the_tracker(run: Run, tmp_path: Path) -> None:
+    result = run("search", *_PI, "tracker=wandb", f"reward._target_={_HERE}.NoNumber", "hydra.run.dir=runs/one")
+    assert "the reward NoNumber returned nan in evaluation 0" in result.last_line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_job_of_a_sweep_that_fails_early_leaves_its_error(run: Run, tmp_path: Path, was_there: bool) -> None:
+    mine = tmp_path / "sweep" / "0" / "wandb" / "mine.txt"
+    if was_there:
+        mine.parent.mkdir(parents=True)
+        mine.touch()
+    words = (*_PI, "tracker=wandb", f"reward._target_={_HERE}.NoNumber", "hydra.sweep.dir=sweep")
+    assert run("search", "-m", *words, "seed=1").status == 2
+    assert mine.exists() == was_there
+    if not was_there:
+        assert [path.name for path in (tmp_path / "sweep" / "0").iterdir()] == ["error.txt"]
+
+
+def test_a_job_that_works_at_last_forgets_its_error(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sweep" / "0").mkdir(parents=True)
+    (tmp_path / "sweep" / "0" / "error.txt").write_text("no")
+    monkeypatch.setattr("espalier.commands.search_command.run_search", lambda *_: None)
+    result = run("search", "-m", _SMALL_SPACE, "hydra.sweep.dir=sweep", "seed=1")
+    assert result.status == 0, result.err
+    assert not (tmp_path / "sweep" / "0" / "error.txt").exists()
 
 
 def test_only_what_the_run_made_and_left_empty_goes(run: Run, tmp_path: Path) -> None:
