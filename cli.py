@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from . import __version__
 from .commands.errors import run_and_exit
 from .commands.usage import USAGE
 
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         sys.stdout.write(USAGE)
+        return
+    if words[0] == "--version":
+        sys.stdout.write(f"espalier {__version__}\n")
         return
     run_and_exit(words)
 

@@ -11,9 +11,18 @@ from typing import Any
 
 import platformdirs
 
-from .errors import FormatError
+from .errors import EspalierError, FormatError
 
-__all__ = ["atomic_path", "cache_folder", "content_hash", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "atomic_path",
+    "cache_folder",
+    "check_cache_folder",
+    "content_hash",
+    "read_json",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 
 def cache_folder() -> Path:
@@ -22,6 +31,23 @@ def cache_folder() -> Path:
     It is ``$ESPALIER_CACHE`` when set, else the user's cache folder of the operating system.
     """
     return Path(os.environ.get("ESPALIER_CACHE") or platformdirs.user_cache_path("espalier"))
+
+
+def check_cache_folder() -> None:
+    """Make sure that the cache folder can be written into, before hours of work are to be kept there.
+
+    Raises:
+        EspalierError: It cannot.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        advice = "set ESPALIER_CACHE to a folder that can be written"
+        raise EspalierError(f"cannot write into the cache folder {folder}: {reason}; {advice}") from error
 
 
 @contextmanager

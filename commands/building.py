@@ -13,6 +13,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from ..compression.technique import Technique
 from ..errors import EspalierError
 from ..evaluation.demand import Demand, Weights
+from ..files import check_cache_folder
 from ..hw_models.cost import HardwareModel
 from ..seeding import seed_everything
 from ..tasks.task import Task
@@ -121,6 +122,7 @@ def _one_line(error: Exception) -> str:
 
 def build_task(config: Mapping[str, Any]) -> Task:
     """The network with its data, made from the task's own seed: searches of all seeds start from one network."""
+    check_cache_folder()
     seed_everything(int(config["task"].get("seed", 0)))
     splits = build(config["data"])
     model = build(config["model"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import EspalierError
 
-__all__ = ["DEFAULTS", "options", "spaces_with"]
+__all__ = ["DEFAULTS", "inner_options", "options", "spaces_with"]
 
 #: Group -> the option of `conf/config.yaml`; "" where there is none.
 DEFAULTS = {
@@ -47,6 +47,18 @@ def options(group: str, folders: Sequence[Path] = ()) -> dict[str, str]:
     for root in (Path(str(files("espalier.conf"))), *folders):
         for path in sorted((root / group).glob("*.yaml")):
             found[path.stem] = _first_comment(path)
+    return found
+
+
+def inner_options() -> dict[str, str]:
+    """The options inside of the groups' default options: last part of the name -> whole name."""
+    folder = Path(str(files("espalier.conf")))
+    found: dict[str, str] = {}
+    for group, option in DEFAULTS.items():
+        text = (folder / group / f"{option}.yaml").read_text(encoding="utf-8") if option else ""
+        for name in re.findall(r"^([a-z]\w*):", text, re.MULTILINE):
+            found.setdefault(name, f"{group}.{name}")
+    found.pop("defaults", None)
     return found
 
 

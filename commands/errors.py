@@ -3,13 +3,17 @@
 import contextlib
 import importlib
 import itertools
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import EspalierError
+from .suggestions import did_you_mean
 from .usage import COMMANDS
 
 __all__ = ["one_line", "run_and_exit"]
@@ -21,15 +25,44 @@ USER_ERRORS = (EspalierError, HydraException, OmegaConfBaseException, OSError)
 def run_and_exit(words: Sequence[str]) -> None:
     """Run the command `words[0]` with the other words as its arguments."""
     name, *arguments = words
+    if name.startswith("-"):
+        _fail(f"flags come after the command, as in espalier search {name} ...")
     if name not in COMMANDS:
-        _fail(f"unknown command {name!r}; known: {', '.join(COMMANDS)}")
+        _fail(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}")
     try:
-        importlib.import_module(f".{name}_command", __package__).run(arguments)
+        with _terminated_cleanly():
+            importlib.import_module(f".{name}_command", __package__).run(arguments)
     except USER_ERRORS as error:
         _fail(one_line(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("espalier: interrupted\n")
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        what, status = ("terminated", 143) if isinstance(stop, _Terminated) else ("interrupted", 130)
+        sys.stderr.write(f"espalier: {what}{''.join(getattr(stop, '__notes__', ()))}\n")
+        sys.exit(status)
+
+
+class _Terminated(KeyboardInterrupt):
+    """The system asked the process to end."""
+
+
+@contextlib.contextmanager
+def _terminated_cleanly() -> Iterator[None]:
+    """Let the signal SIGTERM end what runs inside as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # no other may handle signals
+        yield
+        return
+    process = os.getpid()
+
+    def end(number: int, _: object) -> None:
+        if os.getpid() == process:
+            raise _Terminated
+        signal.signal(number, signal.SIG_DFL)  # a worker that was forked ends silently
+        os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def one_line(error: BaseException) -> str:

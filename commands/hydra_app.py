@@ -1,8 +1,9 @@
 """Composing configurations with Hydra, and running jobs on them."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hydra
@@ -17,11 +18,12 @@ from ..reports.journal import JOURNAL_FILE
 from .errors import USER_ERRORS, one_line
 from .explanations import explained
 from .schema import register_schema
-from .words import check_words
+from .tidying import ERROR_FILE
+from .words import check_words, options_first
 
-__all__ = ["chosen_names", "run_jobs"]
+__all__ = ["chosen_names", "run_jobs", "saying_what_is_kept"]
 
-_ERROR_FILE = "error.txt"
+_CACHED = " (what was trained, built and measured is kept in the cache: run the same command again)"
 
 Job = Callable[[DictConfig, Path], object]
 
@@ -43,6 +45,7 @@ def run_jobs(program: str, arguments: Sequence[str], job: Job) -> None:
     Raises:
         EspalierError: The command line cannot be read, or a job ended with an error that the user can mend.
     """
+    arguments = options_first(arguments)
     check_words(arguments)
     register_schema()
     sys.argv = [program, *arguments]
@@ -58,10 +61,26 @@ def run_jobs(program: str, arguments: Sequence[str], job: Job) -> None:
         raise EspalierError(
             f"a configuration file is not YAML in UTF-8, mend or remove it: {one_line(error)}"
         ) from error
+    if guarded.interruption:
+        raise guarded.interruption
     if guarded.failure:
         raise EspalierError(guarded.failure)
     if guarded.sweep is not None:
         _check_sweep(guarded.sweep)
+
+
+@contextlib.contextmanager
+def saying_what_is_kept(folder: Path) -> Iterator[None]:
+    """Tell whoever interrupts what runs inside how to go on.
+
+    Args:
+        folder: The run folder.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(_resume_hint(folder) or _CACHED)
+        raise
 
 
 class _GuardedJob:
@@ -69,6 +88,7 @@ class _GuardedJob:
 
     Attributes:
         failure: What went wrong in a single job; "" while nothing has.
+        interruption: What ended a single job from outside; None while nothing has.
         has_started: Whether a configuration was composed.
         sweep: Folder of the sweep that this process took part in.
     """
@@ -76,6 +96,7 @@ class _GuardedJob:
     def __init__(self, job: Job) -> None:
         self._job = job
         self.failure = ""
+        self.interruption: KeyboardInterrupt | None = None
         self.has_started = False
         self.sweep: Path | None = None
         # Hydra names its jobs after the function.
@@ -87,13 +108,20 @@ class _GuardedJob:
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
         is_sweep = settings.mode == RunMode.MULTIRUN
+        if is_sweep:
+            (folder / ERROR_FILE).unlink(missing_ok=True)  # of an earlier try
         try:
-            self._job(config, folder)
+            with saying_what_is_kept(folder):
+                self._job(config, folder)
+        except KeyboardInterrupt as stop:
+            if is_sweep:
+                raise
+            self.interruption = stop  # raised when Hydra's callbacks have tidied up
         except USER_ERRORS as error:
             message = one_line(error)
             if is_sweep:
                 sys.stderr.write(f"espalier: job {settings.job.num}: {message}\n")
-                (folder / _ERROR_FILE).write_text(message + "\n", encoding="utf-8")
+                (folder / ERROR_FILE).write_text(message + "\n", encoding="utf-8")
             else:
                 self.failure = message if "resume=" in message else message + _resume_hint(folder)
         if is_sweep:
@@ -109,7 +137,7 @@ def _resume_hint(folder: Path) -> str:
 
 
 def _check_sweep(folder: Path) -> None:
-    failed = sorted(folder.glob(f"*/{_ERROR_FILE}"))
+    failed = sorted(folder.glob(f"*/{ERROR_FILE}"))
     if failed:
         jobs = ", ".join(path.parent.name for path in failed)
         raise EspalierError(f"{len(failed)} of the sweep's jobs failed ({jobs}); see {failed[0]}")

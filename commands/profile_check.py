@@ -13,6 +13,7 @@ from rich.text import Text
 from ..errors import EspalierError
 from ..hw_models.table_device import TableDevice
 from ..hw_models.tables.coverage import Coverage
+from ..hw_models.tables.curve import LEAST_POINTS
 from ..hw_models.tables.formats import read_table
 from ..hw_models.tables.interpolation import Interpolation
 from ..hw_models.tables.overview import NOISY, lines
@@ -51,13 +52,18 @@ def run(arguments: Sequence[str]) -> None:
         raise EspalierError("espalier profile check takes a file and then options KEY=VALUE")
     path, words = Path(arguments[0]), list(arguments[1:])
     table = read_table(path)
-    results().print(Text(_soundness(path, table)))
+    if table.is_empty:
+        raise EspalierError(
+            f"{path} holds nothing: no operators, blocks or networks; measure some with espalier profile"
+        )
     if not words:
-        results().print(*_errors(table))
+        results().print(Group(Text(_soundness(path, table)), _errors(table)))
         return
     device = [] if any(word.startswith("device=") for word in words) else ["device=table"]
     table_words = [*device, f"device.table='{path.resolve()}'", "device.interpolate=true"]
-    run_jobs("espalier profile check", [*_QUIET, *table_words, *words], partial(_check_space, path))
+    run_jobs(
+        "espalier profile check", [*_QUIET, *table_words, *words], partial(_check_space, path, _soundness(path, table))
+    )
 
 
 def _soundness(path: Path, table: LookupTable) -> str:
@@ -71,28 +77,35 @@ def _soundness(path: Path, table: LookupTable) -> str:
     return f"{path} is sound: {', '.join([counts, *remarks])}"
 
 
-def _errors(table: LookupTable) -> list[RenderableType]:
-    """How far off the estimates of operators are that the curves were not fitted to."""
+def _errors(table: LookupTable) -> RenderableType:
+    """How far off the estimates of operators are that the curves were not fitted to, or why nobody can tell."""
     interpolation = Interpolation(table.measurements())
     curves = [(spec, curve) for spec in interpolation.kinds if (curve := interpolation.curve(spec)) is not None]
     if not curves:
-        return []
+        return Text(_why_untold(table))
     shown = Table(title="estimates of operators that are left out", title_justify="left")
     for column in ("operators like", "known", "mean error", "largest error"):
         shown.add_column(column, overflow="fold", justify="left" if column == "operators like" else "right")
     for spec, curve in curves:
         errors = 100 * np.abs(curve.held_out_errors)
         shown.add_row(Text(spec.key), str(len(errors)), f"{errors.mean():.1f} %", f"{errors.max():.1f} %")
-    return [shown]
+    return shown
 
 
-def _check_space(path: Path, config: DictConfig, _: Path) -> None:
+def _why_untold(table: LookupTable) -> str:
+    alone = f"{len(table.entries)} operators measured alone" if table.entries else "no operator measured alone"
+    reason = f"that takes at least {LEAST_POINTS} operators of one kind, and the table has {alone}"
+    also = "; estimates come from its blocks, by time per unit of work" if table.blocks else ""
+    return f"how far off estimates would be cannot be told: {reason}{also}"
+
+
+def _check_space(path: Path, soundness: str, config: DictConfig, _: Path) -> None:
     values = resolved(config)
     device = build_device(values)
     if not isinstance(device, TableDevice):
         raise EspalierError(f"device {device.name!r} is not known by a table: leave device= out")
     covered = device.coverage(space_operators(values, device.keeps_integers))
-    results().print(_coverage(covered))
+    results().print(Group(Text(soundness), _coverage(covered)))
     if covered.unknown:
         named = covered.unknown[0]
         raise EspalierError(

@@ -1,6 +1,6 @@
 """`espalier profile`: the lookup table of this machine."""
 
-import os
+import difflib
 import re
 import sys
 from collections.abc import Sequence
@@ -20,8 +20,9 @@ from ..progress import results
 from .building import build_device, resolved
 from .hydra_app import run_jobs
 from .profile_subcommands import SUBCOMMANDS, run_subcommand
-from .runner_command import IMPORT, export, export_folder, import_result
+from .runner_command import export, export_folder
 from .search import prepare
+from .table_output import check_place, check_same_table, save_into
 
 __all__ = ["run"]
 
@@ -29,10 +30,10 @@ _USAGE = """Time every operator that a search space can lead to, and some whole 
 
 usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
        espalier profile --export-runner FOLDER [GROUP=OPTION] [KEY=VALUE] ...     to measure another device
-       espalier profile import-result RESULT output=FILE                         what was measured there
-       espalier profile show|diff|merge|check|import|fit ... tables that are there already (--help says more)
+       espalier profile show|diff|merge|check|import|import-result|fit ...   (--help says more)
 
-  output=host.json               the file (default: tables/DEVICE-RUNTIME.json)
+  output=host.json               the file (default: tables/DEVICE-RUNTIME.json), or a .parquet; a table of this machine
+                                 that is there already is gone on with, any other file is left alone
   task=cifar10_resnet20          whose operators
   device=host                    a device that is measured live
   runtime=torch                  engine: onnxruntime, openvino or torch (short for device.runtime)
@@ -40,17 +41,20 @@ usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
   device.tolerance=0.05          repeat until the 95 % interval of a median is within this share of it,
   device.max_rounds=45           but no more often than this
   device.networks=32             whole networks to measure, which the sum of operators is corrected by; 0 for none
+  remeasure=true                 measure again what is known already (short for device.remeasure)
   space=all                      whose choices
   space.include='[layer3.*]'     only what these layers can become
 
-What was measured before is not measured again, also after an interruption. Use the table anywhere:
+What was measured before is not measured again, also after an interruption, unless device.max_rounds leaves room to
+bring an uncertain median within device.tolerance. Use the table anywhere:
 espalier search device=table device.table=FILE
 The folder for another device holds models and a program that needs Python, onnxruntime and numpy; see its README.txt.
 """
 
 _SLOWEST = 5
 
-_RUNTIME = re.compile(r"^runtime=")
+#: Options of the device that need not be written with its name.
+_OF_THE_DEVICE = re.compile(r"^(runtime|remeasure)=")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -58,39 +62,29 @@ def run(arguments: Sequence[str]) -> None:
     if arguments and arguments[0] in SUBCOMMANDS:
         run_subcommand(arguments[0], arguments[1:])
         return
+    if arguments and (near := difflib.get_close_matches(arguments[0], SUBCOMMANDS, n=1)):
+        raise EspalierError(f"espalier profile has no {arguments[0]!r}; did you mean {near[0]!r}?")
     if "-h" in arguments or "--help" in arguments:
         sys.stdout.write(_USAGE)
-        return
-    if arguments and arguments[0] == IMPORT:
-        import_result(arguments[1:])
         return
     folder, arguments = export_folder(arguments)
     outputs = [Path(word.removeprefix("output=")) for word in arguments if word.startswith("output=")]
     if outputs:
-        _check_output(outputs[0])
+        check_place(outputs[0])
     others = [word for word in arguments if not word.startswith("output=")]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "tracker=none"]
-    # Hydra wants all overrides side by side, and flags before or after them.
-    place = next((i for i, word in enumerate(others) if "=" in word and not word.startswith("-")), len(others))
-    words = [*others[:place], *quiet, *others[place:]]
-    words = [_RUNTIME.sub("device.runtime=", word) for word in words]
+    words = [*quiet, *(_OF_THE_DEVICE.sub(r"device.\1=", word) for word in others)]
     job = partial(export, folder) if folder else partial(_profile, outputs[0] if outputs else None)
     run_jobs("espalier profile", words, job)
 
 
-def _check_output(path: Path) -> None:
-    """Refuse what cannot be written, before anything is measured."""
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if path.is_dir() or not path.name or not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise EspalierError(f"output must be a file that can be written, such as output=host.json, got {path}")
-
-
 def _profile(output: Path | None, config: DictConfig, _: Path) -> None:
     values = resolved(config)
-    _check_measured(build_device(values))  # before the network is trained and its variants are made
+    known = _check_measured(build_device(values))
+    path = output or Path("tables") / f"{known.name}-{known.runtime.name}.json"
+    check_same_table(path, known.table)  # before the network is trained and its variants are made
     device = _check_measured(prepare(values).evaluator.device)
-    path = output or Path("tables") / f"{device.name}-{device.runtime.name}.json"
-    device.table.save(path)
+    save_into(path, device.table)
     shown = results()
     shown.print(_slowest(device.table))
     shown.print(noise_text(device.table.noise), soft_wrap=True)

@@ -22,7 +22,7 @@ from ..hw_models.predictors.intervals import HeldOutErrors
 from ..hw_models.predictors.measurement import Measurement
 from ..hw_models.spaces.architecture import Space
 from ..hw_models.spaces.fbnet import FbnetSpace
-from ..hw_models.spaces.latency_csv import read_latency_csv
+from ..hw_models.spaces.latency_csv import latency_columns, read_latency_csv
 from ..hw_models.spaces.nasbench201 import Nasbench201Space
 from ..hw_models.tables.formats import read_table
 from ..progress import results
@@ -151,9 +151,9 @@ def _fitted_names(folder: Path) -> list[str]:
 
 def _measured(words: Words) -> _Measured:
     """Everything in the file that a fit can use."""
-    if "space" in words.options or "column" in words.options:
-        return _Measured(_networks_of_csv(words), [], 0.0)
     path = words.files[0]
+    if "space" in words.options or "column" in words.options or ".csv" in path.suffixes:
+        return _Measured(_networks_of_csv(words), [], 0.0)
     table = read_table(path)
     if table.unit != "ms":
         raise EspalierError(f"{path} is in relative units; a device needs milliseconds")
@@ -162,15 +162,17 @@ def _measured(words: Words) -> _Measured:
 
 
 def _networks_of_csv(words: Words) -> list[Measurement]:
-    for key in ("space", "column"):
-        if key not in words.options:
-            raise EspalierError(f"a CSV file of networks needs {key}=NAME, too")
-    name, column = words.options["space"], words.options["column"]
+    path, name, column = words.files[0], words.options.get("space"), words.options.get("column")
+    if name is None:
+        raise EspalierError(f"a CSV file of networks needs space=NAME, too; known: {', '.join(_SPACES)}")
     if name not in _SPACES:
         raise EspalierError(f"unknown space {name!r}{did_you_mean(name, _SPACES)}")
-    measured = read_latency_csv(words.files[0], _SPACES[name])
-    if column not in measured.devices:
-        raise EspalierError(f"{words.files[0]} has no column {column!r}{did_you_mean(column, measured.devices)}")
+    devices = latency_columns(path)
+    if column is None:
+        raise EspalierError(f"a CSV file of networks needs column=NAME, too; {path} has {', '.join(devices)}")
+    if column not in devices:
+        raise EspalierError(f"{path} has no column {column!r}{did_you_mean(column, devices)}")
+    measured = read_latency_csv(path, _SPACES[name], column)
     return [network for network in measured.measurements(column) if network.ops]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ..errors import EspalierError
 from ..hw_models.tables.formats import FORMATS, import_table
 from ..progress import results
-from .profile_subcommands import output_path, parsed
+from .profile_subcommands import parsed, table_path
 
 __all__ = ["USAGE", "run"]
 
@@ -26,7 +26,7 @@ estimates single operators from them. What no operator descriptor can state is l
 def run(arguments: Sequence[str]) -> None:
     """Import the file on the command line."""
     words = parsed("import", arguments, 1, ("output", "format", "device"))
-    output = output_path("import", words)
+    output = table_path("import", words)
     if output.exists():
         raise EspalierError(f"{output} exists already: remove it, or give another output=TABLE")
     imported = import_table(words.files[0], words.options.get("format"))

@@ -31,6 +31,11 @@ def run(arguments: Sequence[str]) -> None:
     words = parsed("show", arguments, 1, ("slowest",))
     count = whole_number("slowest", words.options.get("slowest", "10"))
     table = read_table(words.files[0])
+    if table.is_empty:
+        results().print(
+            Group(Text(provenance(table)), Text("the table holds nothing: no operators, blocks or networks"))
+        )
+        return
     results().print(Group(Text(provenance(table)), _kinds(table), *([_slowest(table, count)] if count else [])))
 
 

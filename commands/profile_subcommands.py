@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import EspalierError
 from .suggestions import did_you_mean
+from .table_output import check_place
 
 __all__ = [
     "SUBCOMMANDS",
@@ -16,6 +17,7 @@ __all__ = [
     "output_path",
     "parsed",
     "run_subcommand",
+    "table_path",
     "whole_number",
     "yes_or_no",
 ]
@@ -29,6 +31,7 @@ SUBCOMMANDS = {
     "merge": "two tables as one",
     "check": "whether a table is sound, and whether it knows every operator of a search space",
     "import": "a table of ours from one of ProxylessNAS, Once-for-all, BitFusion",
+    "import-result": "a table of what measure.pyz measured on another device",
     "fit": "a device from measured networks, blocks or operators",
 }
 
@@ -48,7 +51,7 @@ class Words:
 
 def run_subcommand(name: str, arguments: Sequence[str]) -> None:
     """Run `espalier profile NAME` with the words after it."""
-    module = importlib.import_module(f".profile_{name}", __package__)
+    module = importlib.import_module(f".profile_{name.replace('-', '_')}", __package__)
     if "-h" in arguments or "--help" in arguments:
         sys.stdout.write(module.USAGE)
         return
@@ -95,6 +98,17 @@ def output_path(name: str, words: Words) -> Path:
     return Path(words.options["output"])
 
 
+def table_path(name: str, words: Words) -> Path:
+    """The table to write.
+
+    Raises:
+        EspalierError: None was given, or no table can be written there.
+    """
+    path = output_path(name, words).expanduser()
+    check_place(path)
+    return path
+
+
 def whole_number(key: str, text: str) -> int:
     """A whole number of at least 0.
 
@@ -102,7 +116,7 @@ def whole_number(key: str, text: str) -> int:
         EspalierError: The text is something else.
     """
     if not text.isdecimal() or len(text) > _MOST_DIGITS:
-        raise EspalierError(f"{key}: expected a whole number, got {text[:40]!r}")
+        raise EspalierError(f"{key}: expected a whole number of at least 0, got {text[:40]!r}")
     return int(text)
 
 

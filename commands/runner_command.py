@@ -1,4 +1,4 @@
-"""`espalier profile --export-runner` and `import-result`: measuring on a device that has no Espalier."""
+"""`espalier profile --export-runner`: measuring on a device that has no Espalier."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +12,6 @@ from ..finish.network_timing import NetworkTimer
 from ..hw_models.collector import OperatorCollector
 from ..hw_models.profiled_device import ProfiledDevice
 from ..hw_models.profiling.adaptive import Sampling
-from ..hw_models.profiling.saying import noise_text
-from ..hw_models.runner.results import read_result
 from ..hw_models.runtimes.runtime import make_runtime, missing_modules
 from ..progress import results, step
 from ..tasks.task import Task
@@ -23,13 +21,9 @@ from .search import prepare_evaluator
 if TYPE_CHECKING:
     from ..hw_models.runner.export import WholeNetwork
 
-__all__ = ["IMPORT", "export", "export_folder", "import_result"]
-
-#: The word after `espalier profile` that reads a result.
-IMPORT = "import-result"
+__all__ = ["export", "export_folder"]
 
 _FLAG = "--export-runner"
-_USAGE = f"espalier profile {IMPORT} RESULT output=FILE"
 
 
 def export_folder(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -89,25 +83,3 @@ def _networks(timer: NetworkTimer, task: Task, count: int) -> "list[WholeNetwork
             found.append(WholeNetwork(label, timer.operators(plan), path.read_bytes()))
             advance()
     return found
-
-
-def import_result(arguments: Sequence[str]) -> None:
-    """Turn a result into a lookup table.
-
-    Raises:
-        EspalierError: The arguments are not a result and an output, or the result is damaged.
-    """
-    outputs = [word.partition("=")[2] for word in arguments if word.startswith("output=")]
-    files = [word for word in arguments if not word.startswith("output=")]
-    if len(files) != 1 or len(outputs) != 1 or not outputs[0]:
-        raise EspalierError(f"expected one result and one output, got {' '.join(arguments) or 'nothing'}: {_USAGE}")
-    table, operators, networks = read_result(Path(files[0]).expanduser())
-    path = Path(outputs[0]).expanduser()
-    table.save(path)
-    shown = results()
-    if operators or networks:
-        missing = " and ".join([f"{operators} operators"] * bool(operators) + [f"{networks} networks"] * bool(networks))
-        shown.print(f"{missing} are not measured yet: run measure.pyz again on the device", soft_wrap=True)
-    shown.print(noise_text(table.noise), soft_wrap=True)
-    shown.print(f"{len(table.entries)} operators of {table.cpu}, {table.runtime}: {path}", soft_wrap=True)
-    shown.print(f"use it: espalier search device=table device.table={path}", soft_wrap=True)

@@ -44,10 +44,10 @@ from ..tasks.task import Task
 from .building import build, build_demand, build_device, build_task, build_techniques, resolved
 from .live import LiveSearch
 
-__all__ = ["CONFIG_FILE", "TABLE_FILE", "Prepared", "prepare", "prepare_evaluator", "run_search"]
+__all__ = ["CONFIG_FILE", "Prepared", "prepare", "prepare_evaluator", "run_search", "use_table_of"]
 
 CONFIG_FILE = "checkpoint/config.yaml"
-TABLE_FILE = "checkpoint/table.json"
+_TABLE_FILE = "checkpoint/table.json"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def prepare(config: Mapping[str, Any], folder: Path | None = None) -> Prepared:
     demand = build_demand(config)
     task, surveyed, bank, evaluator = prepare_evaluator(config, device)
     if folder is not None and isinstance(device, ProfiledDevice):
-        device.table.save(folder / TABLE_FILE)
+        device.table.save(folder / _TABLE_FILE)
     seed_everything(config["seed"])
     bounds = evaluator.bounds() if isinstance(evaluator, LocalEvaluator) else None
     problem = Problem(bank, evaluator, build(config["reward"]), demand, device, bounds)
@@ -128,8 +128,7 @@ def run_search(config: DictConfig, folder: Path, names: Mapping[str, str]) -> di
     searcher: Searcher = build(values["agent"])
     tracker: Tracker = build(values["tracker"])
     finish = build(values["finish"])
-    if (folder / TABLE_FILE).exists() and "table" in values["device"]:
-        values["device"]["table"] = str(folder / TABLE_FILE)
+    use_table_of(folder, values["device"])
     prepared = prepare(values, folder)
     _write_checkpoint(config, values, folder, names)
     tracker.started(values | {"choices": dict(names)}, folder)
@@ -161,6 +160,18 @@ def run_search(config: DictConfig, folder: Path, names: Mapping[str, str]) -> di
     output.print(summary_tables(summary))
     output.print(f"report: {folder / 'report.html'}", soft_wrap=True)
     return summary
+
+
+def use_table_of(folder: Path, device: dict[str, Any]) -> None:
+    """Let a live device predict what it predicted when the run in a folder was begun.
+
+    Args:
+        folder: The run folder.
+        device: The device's node of the configuration; changed.
+    """
+    if (folder / _TABLE_FILE).exists() and "table" in device:
+        device["table"] = str(folder / _TABLE_FILE)
+        device |= {"remeasure": False} if "remeasure" in device else {}
 
 
 def _write_checkpoint(config: DictConfig, values: Mapping[str, Any], folder: Path, names: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from ..files import read_json
 from ..progress import console
 from ..reports.summary import SUMMARY_FILE
 from .catalogue import DEFAULTS, options
-from .hydra_app import chosen_names, run_jobs
+from .hydra_app import chosen_names, run_jobs, saying_what_is_kept
 from .search import CONFIG_FILE, run_search
 from .usage import SEARCH_USAGE
 
@@ -70,7 +70,9 @@ def _resume(folder: Path, others: Sequence[str]) -> None:
         return
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
-    run_search(config, folder, read_json(folder / "checkpoint/names.json", "the names of a run's options"))
+    names = read_json(folder / "checkpoint/names.json", "the names of a run's options")
+    with saying_what_is_kept(folder):
+        run_search(config, folder, names)
 
 
 def _groups() -> str:

@@ -2,8 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import fields
 
-from .catalogue import options, spaces_with
+from .catalogue import inner_options, options, spaces_with
+from .schema import DemandSchema
 
 __all__ = ["did_you_mean", "technique_advice", "unknown_option"]
 
@@ -35,7 +37,17 @@ def unknown_option(path: str, siblings: Iterable[str]) -> str:
     if advice := technique_advice(path):
         return f"unknown option {path!r}; {advice}"
     folder, dot, name = path.rpartition(".")
-    return f"unknown option {path!r}{did_you_mean(name, siblings, folder + dot)}"
+    known = list(siblings)
+    if not folder and (whole := _with_group(name, known)):
+        return f"unknown option {path!r}; did you mean {whole!r}?"
+    return f"unknown option {path!r}{did_you_mean(name, known, folder + dot)}"
+
+
+def _with_group(name: str, siblings: list[str]) -> str:
+    """The whole name of the option of a group that is nearest, unless a sibling is nearer; "" where none is near."""
+    inside = {entry.name: f"demand.{entry.name}" for entry in fields(DemandSchema)} | inner_options()
+    near = difflib.get_close_matches(name, [*siblings, *inside], n=1)
+    return inside[near[0]] if near and near[0] not in siblings else ""
 
 
 def technique_advice(path: str) -> str:

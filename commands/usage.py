@@ -23,8 +23,8 @@ examples:
   espalier report runs/2026-01-01/12-00-00_digits_vgg
   espalier list agents
 
-`espalier COMMAND --help` says more. What can be recomputed is kept in the folder $ESPALIER_CACHE
-(by default the user's cache folder); data sets are looked for in $ESPALIER_DATA.
+`espalier COMMAND --help` says more, `espalier --version` which version this is. What can be recomputed is kept in the
+folder $ESPALIER_CACHE (by default the user's cache folder); data sets are looked for in $ESPALIER_DATA.
 """
 )
 

@@ -19,7 +19,7 @@ from ..reports.summary import read_summary
 from ..reports.units import LABELS, formatted, formatted_estimate, unit_of
 from ..tasks.accuracy import accuracy
 from .building import resolved
-from .search import CONFIG_FILE, TABLE_FILE, prepare
+from .search import CONFIG_FILE, prepare, use_table_of
 
 __all__ = ["run"]
 
@@ -54,8 +54,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _found(folder: Path, values: dict[str, Any]) -> dict[str, float]:
-    if (folder / TABLE_FILE).exists() and "table" in values["device"]:
-        values["device"]["table"] = str(folder / TABLE_FILE)
+    use_table_of(folder, values["device"])
     prepared = prepare(values)
     task = prepared.task
     plan = Plan.load(folder / "plan.json")

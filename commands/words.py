@@ -15,9 +15,14 @@ from hydra.errors import HydraException
 from ..errors import EspalierError
 from .catalogue import DEFAULTS, options
 
-__all__ = ["check_words"]
+__all__ = ["check_words", "options_first"]
 
 _WRITTEN_AS = "options are written KEY=VALUE"
+
+
+def options_first(words: Sequence[str]) -> list[str]:
+    """The words with all flags and their values after all options: Hydra reads options only side by side."""
+    return sorted(words, key=lambda word: not (word.startswith("~") or ("=" in word and not word.startswith("-"))))
 
 
 def check_words(words: Sequence[str]) -> None:
@@ -46,10 +51,9 @@ def _parsed(words: Sequence[str]) -> Namespace:
             raise
         reason = complaint.getvalue().strip().splitlines()[-1].partition("error: ")[2]
         raise EspalierError(f"{reason}; {_WRITTEN_AS}, such as agent=dyna") from stop
-    if unknown and not unknown[0].startswith("-"):
-        raise EspalierError(f"put flags before all options or after them: got {unknown[0]} after one")
-    if unknown:
+    if unknown and unknown[0].startswith("-"):
         raise EspalierError(f"unknown flag {unknown[0]}; {_WRITTEN_AS}, such as {_likely(unknown[0], words)}")
+    arguments.overrides += unknown
     return arguments
 
 

@@ -159,6 +159,6 @@ def learn_networks(timer: NetworkTimer, device: ProfiledDevice) -> None:
     if not device.networks:
         return
     wanted = timer.different(device.networks)
-    missing = [plan for label, plan in wanted.items() if label not in device.table.networks]
+    missing = [plan for label, plan in wanted.items() if not device.knows_network(label)]
     if len(wanted) >= FEWEST_NETWORKS:
         device.learn(timer.measure(missing, "measuring whole networks") if missing else [], wanted)

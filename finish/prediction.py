@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from ..compression.choice import KEEP
+from ..compression.plan import Plan
 from ..evaluation.archive import Evaluation
 from .network_timing import NetworkTimer
 
@@ -24,13 +26,13 @@ class PredictedPlan:
     """One plan.
 
     Attributes:
-        plan: Hash of the plan.
+        plan: The plan.
         predicted_ms: What the search believed.
         std_ms: How sure it was.
         measured_ms: What the whole network took.
     """
 
-    plan: str
+    plan: Plan
     predicted_ms: float
     std_ms: float
     measured_ms: float
@@ -61,7 +63,8 @@ class PredictionReport:
             "spearman": self._spearman(),
             "plans": [
                 {
-                    "plan": plan.plan,
+                    "plan": plan.plan.hash,
+                    "choices": {site: choice.to_dict() for site, choice in plan.plan if choice != KEEP},
                     "predicted_ms": plan.predicted_ms,
                     "std_ms": plan.std_ms,
                     "measured_ms": plan.measured_ms,
@@ -97,7 +100,7 @@ def measured_sample(
     measured = timer.measure([evaluation.plan for evaluation in sample], "checking predictions")
     latencies = [evaluation.metrics.latency_ms for evaluation in sample]
     rows = zip(sample, latencies, measured, strict=True)
-    return PredictionReport(tuple(PredictedPlan(e.plan.hash, p.value, p.std, m.latency_ms) for e, p, m in rows))
+    return PredictionReport(tuple(PredictedPlan(e.plan, p.value, p.std, m.latency_ms) for e, p, m in rows))
 
 
 def spread_evaluations(evaluations: Sequence[Evaluation], count: int) -> list[Evaluation]:

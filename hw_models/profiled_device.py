@@ -15,12 +15,14 @@ from .machine import cpu_model
 from .predictors.measurement import Measurement
 from .profiling.adaptive import Sampling
 from .profiling.noise import merged_noise
+from .profiling.operator_times import is_enough
 from .profiling.overhead import Overhead
 from .profiling.profiler import Profile, measure_overhead
 from .profiling.saying import say_trust
 from .runtimes.runtime import make_runtime
 from .table_device import summed_latency, table_features
 from .tables.correction import FEWEST_NETWORKS, Correction, fitted_correction
+from .tables.entry import Entry
 from .tables.table import LookupTable
 
 __all__ = ["ProfiledDevice"]
@@ -48,6 +50,7 @@ class ProfiledDevice:
         networks: Whole networks of a search space to measure, which the sum of operators is corrected by; 0 for none.
         energy: What predicts energy; AdaDeep's equation when None.
         table: File of the table; None for one in the cache folder.
+        remeasure: Whether to measure again, once, what the table has.
 
     Attributes:
         correction: What the sum of operators is corrected by, for the space prepared for; None where no networks of it
@@ -69,6 +72,7 @@ class ProfiledDevice:
         table: str | None = None,
         *,
         networks: int = 0,
+        remeasure: bool = False,
     ) -> None:
         self.name = name
         self.runtime = make_runtime(runtime, threads)
@@ -78,6 +82,8 @@ class ProfiledDevice:
         self._energy = energy or EnergyModel()
         self._file = table
         self._space: tuple[OpSpec, ...] = ()
+        self._remeasure = remeasure
+        self._measured_now: set[str] = set()
         self.correction: Correction | None = None
 
     @property
@@ -106,7 +112,7 @@ class ProfiledDevice:
         return measure_overhead(self.runtime)
 
     def prepare(self, ops: Iterable[OpSpec]) -> None:
-        """Measure the operators that the table lacks, with a progress bar."""
+        """Measure the operators that the table lacks or knows too vaguely, with a progress bar."""
         self._space = tuple(dict.fromkeys(ops))
         self._measure(self._space)
         self.correction = None
@@ -121,10 +127,15 @@ class ProfiledDevice:
         """
         for network in networks:
             self.table.add_network(network)
+            self._measured_now.add(network.label)
         if networks:
             self.table.merge_into(self.table_path)
         known = {label: self.table.networks[label] for label in labels if label in self.table.networks}
         self.correction = fitted_correction(replace(self.table, networks=known), self._space)
+
+    def knows_network(self, label: str) -> bool:
+        """Whether a network need not be measured."""
+        return label in self.table.networks and self._is_current(label)
 
     def _measure(self, ops: Iterable[OpSpec]) -> None:
         self._prepare_energy()
@@ -133,14 +144,24 @@ class ProfiledDevice:
             return
         if not self.table.entries:
             self.table.call_overhead_ms = self._overhead.call_ms
-        profile = Profile(self.runtime, missing, self._overhead, self.sampling)
+        # What is tight beside a call is so today and after a pause: judged by the table's own figure.
+        overhead = replace(self._overhead, call_ms=self.table.call_overhead_ms)
+        profile = Profile(self.runtime, missing, overhead, self.sampling)
         self._fill(profile)
+        self._measured_now |= {op.key for op in missing}
         say_trust(profile.noise(), profile.unsettled, len(missing), self.sampling)
 
     def _is_measured(self, op: OpSpec) -> bool:
-        """Whether the table has an operator, and not from passes that were cut short."""
+        """Whether the table has an operator, tight or given up, and not from passes that were cut short."""
         entry = self.table.entries.get(op.key)
-        return entry is not None and entry.samples >= self.sampling.rounds
+        if entry is None or not self._is_current(op.key):
+            return False
+        # Tables of an earlier day do not know the half width: what is complete in them counts as tight.
+        half_width = entry.half_width or 0.0
+        return is_enough(self.sampling, entry.mean, half_width, entry.samples, self.table.call_overhead_ms)
+
+    def _is_current(self, key: str) -> bool:
+        return not self._remeasure or key in self._measured_now
 
     def _prepare_energy(self) -> None:
         if isinstance(self._energy, MeasuredPower):
@@ -150,11 +171,17 @@ class ProfiledDevice:
         saved = time.monotonic()
         for entries in profile.groups():
             for entry in entries:
-                self.table.add(entry)
+                self._take(entry)
             if time.monotonic() - saved > _SAVE_SECONDS:
                 self._save(profile)
                 saved = time.monotonic()
         self._save(profile)
+
+    def _take(self, entry: Entry) -> None:
+        """Put an entry into the table, but not the first pass of a new measurement in a complete one's place."""
+        known = self.table.entries.get(entry.key)
+        if known is None or entry.samples >= min(known.samples, self.sampling.rounds):
+            self.table.add(entry)
 
     def _save(self, profile: Profile) -> None:
         self.table.noise = merged_noise(self.table.noise, profile.noise())

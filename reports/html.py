@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from ..files import write_text
-from .prediction import prediction_rows
+from .prediction import prediction_rows, prediction_verdict
 from .summary import has_own_cost
 from .units import BOUND_LABELS, LABELS, formatted, formatted_estimate, points_text, unit_of
 
@@ -38,6 +38,7 @@ def write_report(folder: Path, summary: Mapping[str, Any], config: str) -> None:
         predicted=_unbroken(formatted_estimate("latency_ms", summary["searched"]["latency_ms"])),
         measured=_unbroken(formatted_estimate("latency_ms", summary["final"]["latency_ms"])),
         predictions=prediction_rows(summary),
+        verdict=prediction_verdict(summary),
         config=config,
     )
     write_text(folder / "report.html", page)

@@ -1,11 +1,24 @@
 """Predicted against measured latency, as people read it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from .units import formatted
 
-__all__ = ["prediction_rows", "prediction_text"]
+__all__ = ["prediction_rows", "prediction_text", "prediction_verdict"]
+
+#: Share of close predictions, and rank correlation, from which on they are called good.
+_MOST = 0.8
+_ORDERED = 0.9
+
+#: (most are close, they are in order) -> what to make of it.
+_ADVICE = {
+    (True, True): "The predictions can be trusted here",
+    (True, False): "The predictions are close, but plans that lie near each other change places",
+    (False, True): "Trust the order of the predictions, not their milliseconds",
+    (False, False): "Trust neither the milliseconds nor the order of the predictions, but measure what matters",
+}
 
 
 def prediction_text(summary: Mapping[str, Any]) -> str:
@@ -28,16 +41,53 @@ def prediction_text(summary: Mapping[str, Any]) -> str:
     return f"{text}; {count} other plans {figures}, {close} of them within 10 %{rank}"
 
 
-def prediction_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The sampled plans for a table, the fastest first."""
-    rows = (summary.get("prediction") or {"plans": []})["plans"]
-    return [
-        {
-            "plan": row["plan"][:10],
-            "predicted": formatted("latency_ms", row["predicted_ms"]),
-            "std": formatted("latency_ms", row["std_ms"]),
-            "measured": formatted("latency_ms", row["measured_ms"]),
-            "error": f"{100 * (row['predicted_ms'] / row['measured_ms'] - 1):+.1f} %",
-        }
-        for row in rows
-    ]
+def prediction_verdict(summary: Mapping[str, Any]) -> str:
+    """What the sample says of the predictions, in words; "" without a sample."""
+    sample = summary.get("prediction")
+    if not sample:
+        return ""
+    count, share, rank = len(sample["plans"]), sample["within_10_percent"], sample["spearman"]
+    is_close = share >= _MOST
+    figures = f"{round(share * count)} of {count} predictions lie within 10 % of what was measured"
+    if rank is None:
+        order, advice = "too few plans to judge their order", _ADVICE[is_close, True]
+    else:
+        order, advice = f"the rank correlation is {rank:.2f}", _ADVICE[is_close, rank >= _ORDERED]
+    return f"{advice}: {figures}; {order}"
+
+
+def prediction_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The sampled plans and the winner for a table, the fastest as predicted first; nothing without a sample."""
+    sampled = (summary.get("prediction") or {"plans": []})["plans"]
+    if not sampled:
+        return []
+    rows = [_row(_names(number, plan), plan) for number, plan in enumerate(sampled, 1)]
+    searched, final = summary["searched"]["latency_ms"], summary["final"]["latency_ms"]
+    figures = {"predicted_ms": searched["value"], "std_ms": searched["std"], "measured_ms": final["value"]}
+    winner = {"name": "winner", "changes": "the plan of this report", "hash": "", "is_winner": True}
+    rows.append(_row(winner, figures))
+    return sorted(rows, key=lambda row: float(row["predicted_ms"]))
+
+
+def _names(number: int, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sampled plan is called, and what it does to the network."""
+    choices = plan.get("choices")  # summaries of an earlier day have none
+    name = f"sample {number}" if choices or choices is None else "original"
+    counts = Counter(
+        str(choice["technique"]).replace("_", " ").replace("+", " + ") for choice in (choices or {}).values()
+    )
+    changes = ", ".join(f"{count} x {technique}" for technique, count in counts.most_common())
+    changes = "nothing" if name == "original" else changes
+    return {"name": name, "changes": changes, "hash": plan["plan"], "is_winner": False}
+
+
+def _row(names: Mapping[str, Any], figures: Mapping[str, float]) -> dict[str, Any]:
+    predicted, measured = figures["predicted_ms"], figures["measured_ms"]
+    return {
+        **names,
+        "predicted_ms": predicted,
+        "predicted": formatted("latency_ms", predicted),
+        "std": formatted("latency_ms", figures["std_ms"]),
+        "measured": formatted("latency_ms", measured),
+        "error": f"{100 * (predicted / measured - 1):+.1f} %",
+    }

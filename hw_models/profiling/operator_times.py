@@ -12,7 +12,7 @@ from .overhead import Overhead
 from .steady import Passes
 from .timing import summarise
 
-__all__ = ["OperatorTimes", "Samples"]
+__all__ = ["OperatorTimes", "Samples", "is_enough"]
 
 #: Operators that take turns: many enough for a disturbance to hit several of them, few enough to stay in the caches.
 _GROUP = 8
@@ -61,7 +61,7 @@ class OperatorTimes(Generic[Item]):
         Yields:
             Everything that was sampled so far of the operators of one group.
         """
-        rounds = math.ceil(self._sampling.rounds / _PASSES)
+        rounds = _rounds_of_a_pass(self._sampling)
         for number, group in self._schedule(rounds):
             calls = [self._trivial, *map(prepare, group)]
             reference, *rows = time_until_tight(calls, Sampling(rounds, rounds, self._sampling.tolerance))
@@ -86,3 +86,22 @@ class OperatorTimes(Generic[Item]):
             yield from self._passes.over(self._items[start : start + _CHUNK], _PASSES)
         for _ in range(self._sampling.max_rounds // rounds - _PASSES):
             yield from self._passes.over(list(self._unsettled))
+
+
+def is_enough(sampling: Sampling, median_ms: float, half_width: float, samples: int, call_ms: float = 0.0) -> bool:
+    """Whether what is known of an item needs no more measuring: its median is tight, or it was given up.
+
+    Args:
+        sampling: How often to measure.
+        median_ms: Median of the samples.
+        half_width: Half the width of the 95 % interval of the median, as a share of it.
+        samples: How many there were; after fewer than three passes, one bad pass may decide.
+        call_ms: What calling the engine takes, for an operator.
+    """
+    rounds = _rounds_of_a_pass(sampling)
+    is_given_up = samples >= rounds * max(_PASSES, sampling.max_rounds // rounds)
+    return samples >= sampling.rounds and (is_given_up or sampling.is_tight(half_width, median_ms, call_ms))
+
+
+def _rounds_of_a_pass(sampling: Sampling) -> int:
+    return math.ceil(sampling.rounds / _PASSES)

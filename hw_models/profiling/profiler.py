@@ -67,8 +67,8 @@ class Profile:
         return self._watch.report() if self._watch else None
 
     def _entry(self, spec: OpSpec, samples: Samples, is_settled: bool) -> Entry:
-        timing = summarise(samples)
+        timing, half_width = summarise(samples), relative_half_width(samples)
         self.unsettled.pop(spec, None)
         if not is_settled:
-            self.unsettled[spec] = relative_half_width(samples)
-        return Entry(spec, timing.median_ms, timing.std_ms, timing.samples)
+            self.unsettled[spec] = half_width
+        return Entry(spec, timing.median_ms, timing.std_ms, timing.samples, half_width=half_width)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..profiling.adaptive import Sampling
 from ..profiling.noise import NOISE_FIGURES, Noise, NoiseWatch, merged_noise
-from ..profiling.operator_times import OperatorTimes, Samples
+from ..profiling.operator_times import OperatorTimes, Samples, is_enough
 from ..profiling.overhead import Overhead
 from ..profiling.timing import one_processor, relative_half_width, summarise
 from ..runtimes.onnx_layout import without_reorders
@@ -90,10 +90,14 @@ class Measuring:
     def _missing(self, wanted: str, name: str, known: str) -> dict[str, Any]:
         """What the results lack, by its name there."""
         found = self._results.setdefault(known, {})
-        rounds = self._sampling.rounds
+        call_ms = self._results.get("call_overhead_ms", 0.0) if wanted == "operators" else 0.0
         items = {item[name]: item for item in self._manifest.get(wanted, ())}
-        # What was cut short after one pass or two is measured again: one bad pass must be outvoted.
-        return {key: item for key, item in items.items() if found.get(key, {"samples": 0})["samples"] < rounds}
+        return {key: item for key, item in items.items() if not self._is_enough(found.get(key), call_ms)}
+
+    def _is_enough(self, entry: dict[str, Any] | None, call_ms: float) -> bool:
+        if entry is None:
+            return False
+        return is_enough(self._sampling, entry["mean"], entry["half_width"], entry["samples"], call_ms)
 
     def _run(
         self, times: OperatorTimes[str], missing: dict[str, Any], place: str, what: str, progress: _Progress

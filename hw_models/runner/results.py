@@ -13,7 +13,8 @@ __all__ = ["read_result"]
 
 #: Texts that a result must hold.
 _TEXTS = ("device", "cpu", "created", "os", "python")
-_ENTRY = ("spec", "ops", "mean", "std", "samples")
+_OPERATOR = ("spec", "mean", "std", "samples", "half_width")
+_NETWORK = ("ops", "mean", "std", "samples")
 
 
 def read_result(path: Path) -> tuple[LookupTable, int, int]:
@@ -59,7 +60,7 @@ def _as_table(values: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str
         "keeps_integers": True,
         "call_overhead_ms": values.get("call_overhead_ms"),
         "noise": values.get("noise"),
-        "entries": {key: _as_entry(entry) for key, entry in entries.items()},
+        "entries": {key: _only(_OPERATOR, entry) for key, entry in entries.items()},
         **({"networks": _as_networks(values["networks"])} if values.get("networks") else {}),
     }
 
@@ -67,8 +68,8 @@ def _as_table(values: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str
 def _as_networks(networks: Any) -> Any:
     if not isinstance(networks, Mapping):
         return networks
-    return {label: _as_entry(network) for label, network in networks.items()}
+    return {label: _only(_NETWORK, network) for label, network in networks.items()}
 
 
-def _as_entry(entry: Any) -> Any:
-    return {name: entry[name] for name in _ENTRY if name in entry} if isinstance(entry, Mapping) else entry
+def _only(names: tuple[str, ...], entry: Any) -> Any:
+    return {name: entry[name] for name in names if name in entry} if isinstance(entry, Mapping) else entry

@@ -19,7 +19,7 @@ from ...errors import FormatError
 from ..predictors.measurement import Measurement
 from .architecture import Architecture, Space
 
-__all__ = ["DEGENERATE_MS", "MeasuredSpace", "read_latency_csv", "read_rows"]
+__all__ = ["DEGENERATE_MS", "MeasuredSpace", "latency_columns", "read_latency_csv", "read_rows"]
 
 #: A network that takes less was not executed: an engine removed it as dead code.
 DEGENERATE_MS = 0.1
@@ -61,20 +61,29 @@ class MeasuredSpace:
         return [Measurement(network.ops, value, label=network.label) for network, value in chosen]
 
 
-def read_latency_csv(path: Path, space: Space) -> MeasuredSpace:
+def latency_columns(path: Path) -> list[str]:
+    """The devices that a file of latencies has a column for.
+
+    Raises:
+        FormatError: The file is missing, truncated, or has other columns.
+    """
+    return _columns(path, read_rows(path)[0])
+
+
+def read_latency_csv(path: Path, space: Space, device: str | None = None) -> MeasuredSpace:
     """Read a file of latencies.
 
     Args:
         path: The file.
         space: How its column `arch` is written.
+        device: The only column to read, one of the file's; all of them when None.
 
     Raises:
         FormatError: The file is missing, truncated, has other columns, another unit, or what is no latency in it.
     """
     header, rows = read_rows(path)
-    if len(header) < 2 or header[0] != "arch" or len(set(header)) != len(header):
-        raise FormatError(f"{path} must have the columns arch and one for each device, got {', '.join(header)[:120]!r}")
-    if wrong := [name for name in header[1:] if name.endswith(_OTHER_UNITS)]:
+    columns = {name: place for place, name in enumerate(_columns(path, header), 1) if device in (None, name)}
+    if wrong := [name for name in columns if name.endswith(_OTHER_UNITS)]:
         raise FormatError(f"{path}: the column {wrong[0]} is not in milliseconds; convert it and rename it")
     networks, values = [], []
     for line, row in rows:
@@ -82,11 +91,17 @@ def read_latency_csv(path: Path, space: Space) -> MeasuredSpace:
             networks.append(space.parse(row[0]))
         except FormatError as error:
             raise FormatError(f"{path}, line {line}: {error}") from error
-        values.append([_milliseconds(text, f"{path}, line {line}") for text in row[1:]])
-    columns = dict(zip(header[1:], np.array(values, dtype=float).T, strict=True))
-    for name, column in columns.items():
+        values.append([_milliseconds(row[place], f"{path}, line {line}") for place in columns.values()])
+    latencies = dict(zip(columns, np.array(values, dtype=float).T, strict=True))
+    for name, column in latencies.items():
         _check_unit(column, f"{path}, column {name}")
-    return MeasuredSpace(tuple(networks), columns)
+    return MeasuredSpace(tuple(networks), latencies)
+
+
+def _columns(path: Path, header: list[str]) -> list[str]:
+    if len(header) < 2 or header[0] != "arch" or len(set(header)) != len(header):
+        raise FormatError(f"{path} must have the columns arch and one for each device, got {', '.join(header)[:120]!r}")
+    return header[1:]
 
 
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

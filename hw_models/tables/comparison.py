@@ -183,7 +183,7 @@ def _pooled_entry(ours: Entry, theirs: Entry) -> Entry:
     energies = [entry.energy for entry in (ours, theirs) if entry.energy is not None]
     mean, std, samples = _pool(ours, theirs)
     energy = sum(energies) / len(energies) if energies else None
-    return replace(ours, mean=mean, std=std, samples=samples, energy=energy)
+    return replace(ours, mean=mean, std=std, samples=samples, energy=energy, half_width=None)
 
 
 def _pooled_block(ours: Measurement, theirs: Measurement) -> Measurement:

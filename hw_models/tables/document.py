@@ -20,6 +20,12 @@ LARGEST_ROWS = 2_000_000
 #: Kind of a row of several operators -> its place in the document.
 _TOGETHER = {"block": "blocks", "network": "networks"}
 
+#: Columns that hold nothing where a figure is not known.
+_OPTIONAL = ("energy", "number_format", "half_width")
+
+#: Columns that files of an earlier day lack.
+_LATER = frozenset({"half_width"})
+
 _MAGIC = b"PAR1"
 _HEADER = b"espalier"
 _SCHEMA = pa.schema(
@@ -32,6 +38,7 @@ _SCHEMA = pa.schema(
         pa.field("samples", pa.int64(), nullable=False),
         pa.field("energy", pa.float64()),
         pa.field("number_format", pa.string()),
+        pa.field("half_width", pa.float64()),
     ]
 )
 
@@ -68,6 +75,8 @@ def read_document(path: Path) -> Any:
             start = opened.read(len(_MAGIC))
     except OSError as error:
         raise FormatError(f"cannot read {what} from {path}: {error.strerror or error}") from error
+    if not size:
+        raise FormatError(f"{path} is not {what}: the file is empty")
     if size > LARGEST_BYTES:
         raise FormatError(f"{path} is not {what}: it has {size / 2**20:.0f} MiB, more than {LARGEST_BYTES // 2**20}")
     return _read_parquet(path) if start == _MAGIC else read_strict_json(path.read_bytes(), f"{path} is not {what}")
@@ -87,7 +96,9 @@ def read_strict_json(data: bytes, problem: str) -> Any:
         return json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except FormatError as error:
         raise FormatError(f"{problem}: {error}") from error
-    except (ValueError, RecursionError) as error:  # decoding errors and numbers of thousands of digits included
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{problem}: it is neither a text nor Parquet") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits included
         raise FormatError(f"{problem}: not valid JSON ({str(error).splitlines()[0][:200]})") from error
 
 
@@ -142,7 +153,8 @@ def _check_sizes(metadata: Any, problem: str) -> None:
 
 def _header(schema: Any, problem: str) -> dict[str, Any]:
     types = {field.name: field.type for field in _SCHEMA}
-    if {field.name: field.type for field in schema} != types:
+    found = {field.name: field.type for field in schema}
+    if {name: types[name] for name in _LATER} | found != types:
         expected = ", ".join(f"{name} ({kind})" for name, kind in types.items())
         raise FormatError(f"{problem}: expected the columns {expected}; got {', '.join(schema.names)[:200]}")
     text = (schema.metadata or {}).get(_HEADER)
@@ -155,7 +167,7 @@ def _header(schema: Any, problem: str) -> dict[str, Any]:
 def _take_row(document: dict[str, Any], row: Mapping[str, Any], problem: str) -> None:
     """Put a row where the JSON form of the document has it."""
     figures = {name: row[name] for name in ("mean", "std", "samples")}
-    figures |= {name: row[name] for name in ("energy", "number_format") if row[name] is not None}
+    figures |= {name: row[name] for name in _OPTIONAL if row.get(name) is not None}
     operators = read_strict_json(str(row["operators"]).encode(), problem)
     place = {"operator": "entries", **_TOGETHER}.get(row["kind"])
     if place is None or not isinstance(operators, list) or not operators:

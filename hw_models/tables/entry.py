@@ -12,7 +12,10 @@ from ..predictors.measurement import Measurement
 __all__ = ["Entry", "block_to_dict", "read_block", "read_entry", "read_number", "shown"]
 
 _REQUIRED = frozenset({"mean", "std", "samples"})
-_OPTIONAL = frozenset({"energy", "number_format"})
+
+#: Figures of an entry that need not be known.
+_FIGURES = ("energy", "half_width")
+_OPTIONAL = frozenset({"number_format", *_FIGURES})
 
 #: Kinds whose work is computed from their first or last axis.
 _SHAPED = ("conv2d", "conv_transpose2d", "linear", "matmul", "batch_norm", *GATES)
@@ -37,6 +40,7 @@ class Entry:
         energy: Energy in the table's energy unit; None where it is not known.
         number_format: Bits of weights and activations that a descriptor cannot state, such as "w4a8"; "" where
             `spec.bits` states them.
+        half_width: Half the width of the 95 % interval of the median, as a share of `mean`; None where it is not known.
     """
 
     spec: OpSpec
@@ -45,6 +49,7 @@ class Entry:
     samples: int
     energy: float | None = None
     number_format: str = ""
+    half_width: float | None = None
 
     @property
     def key(self) -> str:
@@ -54,7 +59,7 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; what is not known is left out."""
         values = {"spec": self.spec.to_dict(), "mean": self.mean, "std": self.std, "samples": self.samples}
-        values |= {} if self.energy is None else {"energy": self.energy}
+        values |= {name: value for name in _FIGURES if (value := getattr(self, name)) is not None}
         return values | ({"number_format": self.number_format} if self.number_format else {})
 
 
@@ -75,8 +80,10 @@ def read_entry(key: str, values: Any, source: str) -> Entry:
     number_format = values.get("number_format", "")
     if not isinstance(number_format, str) or len(number_format) > _MAX_TEXT:
         raise FormatError(f"{where}: number_format must be a short text, got {shown(number_format)}")
-    energy = read_number(values["energy"], "energy", where) if values.get("energy") is not None else None
-    entry = Entry(_read_spec(values["spec"], where), *_figures(values, where), energy, number_format)
+    energy, half_width = (
+        None if values.get(name) is None else read_number(values[name], name, where) for name in _FIGURES
+    )
+    entry = Entry(_read_spec(values["spec"], where), *_figures(values, where), energy, number_format, half_width)
     if entry.key != key:
         raise FormatError(f"{where}: its spec has the key {entry.key[:80]}")
     return entry

@@ -90,6 +90,11 @@ class LookupTable:
         singles = [Measurement((e.spec,), e.mean, e.std, e.samples, e.key) for e in alone]
         return [*singles, *self.blocks.values()]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was measured."""
+        return not (self.entries or self.blocks or self.networks)
+
     def to_dict(self) -> dict[str, Any]:
         """The versioned JSON form; what is not known is left out."""
         more = {"energy_unit": self.energy_unit, "source": self.source}
@@ -114,6 +119,13 @@ class LookupTable:
         """Write the table in one step: Parquet where the name ends in ".parquet", else JSON."""
         write_document(path, self.to_dict())
 
+    def take_missing(self, other: "LookupTable") -> None:
+        """Add what another table of the same device knows and this one does not."""
+        self.entries = {**other.entries, **self.entries}
+        self.blocks = {**other.blocks, **self.blocks}
+        self.networks = {**other.networks, **self.networks}
+        self.noise = merged_noise(other.noise, self.noise)
+
     def merge_into(self, path: Path) -> None:
         """Add what the file at `path` knows and write the union back; other processes may do the same meanwhile.
 
@@ -126,10 +138,7 @@ class LookupTable:
                 other = LookupTable.load(path)
                 if other.unit != self.unit:
                     raise EspalierError(f"{path} counts in {other.unit}, what is to be added to it in {self.unit}")
-                self.entries = {**other.entries, **self.entries}
-                self.blocks = {**other.blocks, **self.blocks}
-                self.networks = {**other.networks, **self.networks}
-                self.noise = merged_noise(other.noise, self.noise)
+                self.take_missing(other)
             self.save(path)
 
     @classmethod

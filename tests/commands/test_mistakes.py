@@ -3,10 +3,12 @@
 import math
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from espalier import __version__
 from espalier.commands.building import build
 from espalier.commands.catalogue import options, spaces_with
 from espalier.commands.importing import located
@@ -16,6 +18,7 @@ from espalier.envs.rewards.reward import Reward
 from espalier.errors import EspalierError
 from espalier.evaluation.demand import Demand
 from espalier.evaluation.metrics import Metrics
+from espalier.hw_models.tables.table import LookupTable
 
 from tests.commands.conftest import FAST, Run
 from tests.conftest import REPOSITORY
@@ -65,7 +68,9 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     # how options are written
     (("--agent", "dyna"), "unknown flag --agent; options are written KEY=VALUE, such as agent=dyna$"),
     (("--agent=sac",), "unknown flag --agent=sac; .* such as agent=sac$"),
-    (("seed=1", "-m", "budget=2,3"), "put flags before all options or after them: got budget=2,3 after one$"),
+    (("runtime=torch",), r"unknown option 'runtime'; did you mean 'device\.runtime'\?$"),
+    (("thread=2",), r"unknown option 'thread'; did you mean 'device\.threads'\?$"),
+    (("latency_ms=2",), r"unknown option 'latency_ms'; did you mean 'demand\.latency_ms'\?$"),
     (("--cfg",), "expected one argument; options are written KEY=VALUE"),
     (("raspberrypi4",), "'raspberrypi4' has no value; .* such as device=raspberrypi4$"),
     (("dyna",), "'dyna' has no value; options are written KEY=VALUE, such as agent=dyna$"),
@@ -111,6 +116,63 @@ def test_mistakes_end_in_one_line(run: Run, tmp_path: Path, words: tuple[str, ..
     assert not list(tmp_path.rglob("*")), "a folder of a run that never evaluated anything is left"
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("profil",), "unknown command 'profil'; did you mean 'profile'?"),
+        (("zzz",), "unknown command 'zzz'; known: search, profile, report, verify, list"),
+        (("--config-dir", "mine", "search"), "flags come after the command, as in espalier search --config-dir ..."),
+        (("profile", "shwo", "a.json"), "espalier profile has no 'shwo'; did you mean 'show'?"),
+        (("profile", "import_result", "a"), "espalier profile has no 'import_result'; did you mean 'import-result'?"),
+        (("profile", "runtme=torch"), "unknown option 'runtme'; did you mean 'device.runtime'?"),
+        (("profile", "remesure=true"), "unknown option 'remesure'; did you mean 'device.remeasure'?"),
+    ],
+)
+def test_misspelt_commands(run: Run, words: tuple[str, ...], message: str) -> None:
+    result = run(*words)
+    assert (result.status, result.err) == (2, f"espalier: {message}\n")
+
+
+def test_flags_may_stand_between_options(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "demand").mkdir(parents=True)
+    (tmp_path / "mine" / "demand" / "tight.yaml").write_text("latency_ms: 2.5\n")
+    result = run("search", "demand=tight", "--config-dir", "mine", "~space.techniques.fire", "--cfg", "job", "seed=3")
+    assert result.status == 0, result.err
+    assert "latency_ms: 2.5" in result.out
+    assert "seed: 3" in result.out
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "status"), [(signal.SIGTERM, "terminated", 143), (signal.SIGINT, "interrupted", 130)]
+)
+@pytest.mark.parametrize("lines", [0, 1, 2])
+def test_who_ends_a_run_is_told_how_to_go_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, word: str, status: int, lines: int
+) -> None:
+    def killed(_: object, folder: Path, *__: object) -> None:
+        if lines:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "evaluations.jsonl").write_text("{}\n" * lines)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("espalier.commands.search_command.run_search", killed)
+    before = signal.getsignal(signal.SIGTERM)
+    folder = tmp_path / "run"
+    result = run("search", _SMALL_SPACE, f"hydra.run.dir={folder}")
+    kept = (
+        f"what was evaluated is kept: espalier search resume={folder}"
+        if lines > 1
+        else "what was trained, built and measured is kept in the cache: run the same command again"
+    )
+    assert (result.status, result.err) == (status, f"espalier: {word} ({kept})\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert folder.exists() == bool(lines)
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version").out == f"espalier {__version__}\n"
+
+
 def test_an_agent_for_other_actions_is_refused_before_anything_is_built(run: Run) -> None:
     result = run("search", *_PI, "agent=sac", "env=layer_wise")
     assert result.status == 2
@@ -149,6 +211,34 @@ def test_a_folder_that_was_there_before_stays(run: Run, tmp_path: Path, held: st
     assert run("search", "budget=0", _SMALL_SPACE, f"hydra.run.dir={folder}").status == 2
     assert folder.is_dir()
     assert not held or (folder / held).read_text() == "mine"
+
+
+def test_a_first_evaluation_that_fails_leaves_no_folder_of_the_tracker(run: Run, tmp_path: Path) -> None:
+    result = run("search", *_PI, "tracker=wandb", f"reward._target_={_HERE}.NoNumber", "hydra.run.dir=runs/one")
+    assert "the reward NoNumber returned nan in evaluation 0" in result.last_line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_job_of_a_sweep_that_fails_early_leaves_its_error(run: Run, tmp_path: Path, was_there: bool) -> None:
+    mine = tmp_path / "sweep" / "0" / "wandb" / "mine.txt"
+    if was_there:
+        mine.parent.mkdir(parents=True)
+        mine.touch()
+    words = (*_PI, "tracker=wandb", f"reward._target_={_HERE}.NoNumber", "hydra.sweep.dir=sweep")
+    assert run("search", "-m", *words, "seed=1").status == 2
+    assert mine.exists() == was_there
+    if not was_there:
+        assert [path.name for path in (tmp_path / "sweep" / "0").iterdir()] == ["error.txt"]
+
+
+def test_a_job_that_works_at_last_forgets_its_error(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sweep" / "0").mkdir(parents=True)
+    (tmp_path / "sweep" / "0" / "error.txt").write_text("no")
+    monkeypatch.setattr("espalier.commands.search_command.run_search", lambda *_: None)
+    result = run("search", "-m", _SMALL_SPACE, "hydra.sweep.dir=sweep", "seed=1")
+    assert result.status == 0, result.err
+    assert not (tmp_path / "sweep" / "0" / "error.txt").exists()
 
 
 def test_only_what_the_run_made_and_left_empty_goes(run: Run, tmp_path: Path) -> None:
@@ -196,6 +286,43 @@ def test_damaged_configuration_files(run: Run, tmp_path: Path, content: bytes, m
     result = run("search", "--config-dir", "mine", "experiment=smoke", "device=bad")
     assert result.status == 2
     assert message in result.last_line
+
+
+@pytest.mark.parametrize("output", ["host.csv", "host", "host.JSON"])
+def test_a_table_is_only_written_as_what_it_is(run: Run, tmp_path: Path, output: str) -> None:
+    for words in (("task=digits_vgg",), ("merge", "a", "b"), ("import", "a"), ("import-result", "a")):
+        result = run("profile", *words, f"output={output}")
+        assert result.status == 2
+        assert result.err == (
+            f"espalier: output must end in .json or .parquet, such as output=host.json, got {output}\n"
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_profile_does_not_take_another_files_place(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("espalier.commands.profile_command.prepare", lambda _: pytest.fail("was prepared"))
+    LookupTable("phone", "engine", {}, "chip").save(tmp_path / "phone.json")
+    before = (tmp_path / "phone.json").read_text()
+    result = run("profile", _SMALL_SPACE, "output=phone.json")
+    assert result.status == 2
+    assert "phone.json exists already, with device 'phone' where this is 'host': remove it, or give" in result.last_line
+    assert (tmp_path / "phone.json").read_text() == before
+
+
+def test_a_cache_that_cannot_be_written_is_found_before_the_work(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ESPALIER_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr("espalier.tasks.task.train", lambda *_, **__: pytest.fail("was trained"))
+    for words in (("search", *_PI), ("profile", *FAST, _SMALL_SPACE, "output=t.json")):
+        result = run(*words)
+        assert result.status == 2
+        assert result.err == (
+            f"espalier: cannot write into the cache folder {tmp_path / 'file' / 'cache'}: Not a directory; "
+            "set ESPALIER_CACHE to a folder that can be written\n"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("output", ["", "folder", "file/t.json"])

@@ -113,7 +113,10 @@ def test_a_csv_file_of_networks(run: Run, tmp_path: Path) -> None:
         (("output=device/a.yaml", "like=device/there.yaml"), "like=device/there.yaml is no fitted device"),
         (("output=device/a.yaml", "like=device/half.yaml"), "device/half.yaml is not a whole device: 'kinds'"),
         (("output=device/a.yaml", "like=device/damaged.yaml"), "cannot read the device device/damaged.yaml"),
-        (("output=device/a.yaml", "space=fbnet"), "a CSV file of networks needs column=NAME, too"),
+        (
+            ("output=device/a.yaml", "column=a"),
+            "a CSV file of networks needs space=NAME, too; known: fbnet, nasbench201",
+        ),
         (("output=device/a.yaml", "space=fbnets", "column=a"), "unknown space 'fbnets'; did you mean 'fbnet'?"),
         (("output=device/a.yaml", "space=fbnet", "column=a"), "board.json, line 2: expected 1 fields"),
         ((), "espalier profile fit needs output=FILE"),
@@ -130,6 +133,21 @@ def test_mistakes(run: Run, tmp_path: Path, words: tuple[str, ...], message: str
     assert result.status == 2
     assert message in result.last_line
     assert not (tmp_path / "device/a.yaml").exists()
+
+
+def test_only_the_chosen_column_of_a_csv_file_counts(run: Run, tmp_path: Path) -> None:
+    live = "|nor_conv_3x3~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|"
+    (tmp_path / "n.csv").write_text("arch,phone,watch_us,broken\n" + f"{live},2.5,2500,-\n" * 4)
+    words = ("space=nasbench201", "output=device/a.yaml", "like=raspi4")
+    assert "a CSV file of networks needs space=NAME" in run("profile", "fit", "n.csv", *words[1:]).last_line
+    result = run("profile", "fit", "n.csv", *words)
+    assert result.last_line.endswith("a CSV file of networks needs column=NAME, too; n.csv has phone, watch_us, broken")
+    assert (
+        "n.csv has no column 'fone'; did you mean 'phone'?" in run("profile", "fit", "n.csv", "column=fone", *words).err
+    )
+    assert "n.csv has 4 networks" in run("profile", "fit", "n.csv", "column=phone", *words).last_line
+    assert "column watch_us is not in mill" in run("profile", "fit", "n.csv", "column=watch_us", *words).last_line
+    assert "line 2: a latency must be a n" in run("profile", "fit", "n.csv", "column=broken", *words).last_line
 
 
 def test_networks_without_operators_do_not_count(run: Run, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from espalier.commands.profile_subcommands import SUBCOMMANDS
 from espalier.graph.opspec import OpSpec
+from espalier.hw_models.predictors.measurement import Measurement
 from espalier.hw_models.tables.table import Entry, LookupTable
 
 from tests.commands.conftest import FAST, Run
@@ -42,6 +43,7 @@ def test_show(run: Run, tables: Path) -> None:
     assert _CONV.key not in result.out, "one of the slowest was asked for"
     shown = run("profile", "show", "relative.json").out
     assert "latency    relative units, not documented by the source; 0 (relative) per call" in shown
+    assert "the table holds nothing: no operators, blocks or networks\n" in shown
     assert "unknown" in run("profile", "show", "second.parquet").out, "the noise of a single sample"
 
 
@@ -72,11 +74,27 @@ def test_check_of_a_file(run: Run, tables: Path) -> None:
     result = run("profile", "check", "first.json")
     assert result.status == 0, result.err
     assert "first.json is sound: 2 operators and 0 blocks of board in milliseconds, 1 noisier than 5 %" in result.out
+    assert "estimates would be cannot be told: that takes at least 4 operators of one kind" in result.out
+    assert "and the table has 2 operators measured alone\n" in result.out
     many = LookupTable("board", "engine", {}, "chip")
     for width in range(8, 80, 8):
         many.add(Entry(OpSpec("linear", (64,), (width,)), 1e-3 * width, 0.0, 1))
     many.save(tables / "many.json")
     assert re.search(r"linear:i64:o\d+ │ +9 │ +[\d.]+ % │", run("profile", "check", "many.json").out)
+
+
+def test_check_of_a_table_of_blocks(run: Run, tables: Path) -> None:
+    table = LookupTable("board", "engine", {}, "chip")
+    table.add_block(Measurement((_CONV, _LINEAR), 1.0, 0.0, 1, "both"))
+    table.save(tables / "blocks.json")
+    said = "the table has no operator measured alone; estimates come from its blocks, by time per unit of work"
+    assert said in " ".join(run("profile", "check", "blocks.json").out.split())
+
+
+def test_check_says_nothing_before_an_error(run: Run, tables: Path) -> None:
+    result = run("profile", "check", "first.json", "task=digits_vg")
+    assert (result.status, result.out) == (2, "")
+    assert "task has no option 'digits_vg'; did you mean 'digits_vgg'?" in result.last_line
 
 
 def test_check_of_a_search_space(run: Run, tables: Path) -> None:
@@ -122,7 +140,13 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("show",), "espalier profile show takes one file, got 0"),
     (("show", "first.json", "second.parquet"), "takes one file, got 2"),
     (("show", "none.json"), r"cannot read a latency table from none\.json: No such file or directory"),
-    (("show", "first.json", "slowest=many"), "slowest: expected a whole number, got 'many'"),
+    (("show", "first.json", "slowest=many"), "slowest: expected a whole number of at least 0, got 'many'"),
+    (("show", "first.json", "slowest=-3"), "slowest: expected a whole number of at least 0, got '-3'"),
+    (("show", "empty.json"), r"empty\.json is not a latency table: the file is empty"),
+    (("merge", "empty.json", "first.json", "output=x.json"), r"empty\.json is not a latency table: the file is empty"),
+    (("import", "empty.json", "output=x.json"), r"empty\.json is not a latency table: the file is empty"),
+    (("show", "picture.json"), r"picture\.json is not a latency table: it is neither a text nor Parquet"),
+    (("check", "other.json"), "other.json holds nothing: no operators, blocks or networks; measure some with"),
     (("show", "first.json", "slowst=3"), r"has no option 'slowst'; did you mean 'slowest'\?"),
     (("show", "first.json", "--all"), "unknown flag --all; options are written KEY=VALUE"),
     (("show", "text.json"), r"text\.json is not a latency table: not valid JSON"),
@@ -148,6 +172,8 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
 @pytest.mark.parametrize(("words", "message"), _MISTAKES, ids=[" ".join(words) for words, _ in _MISTAKES])
 def test_mistakes_end_in_one_line(run: Run, tables: Path, words: tuple[str, ...], message: str) -> None:
     (tables / "text.json").write_text("hello")
+    (tables / "empty.json").touch()
+    (tables / "picture.json").write_bytes(b"\x89PNG\r\n\x1a\n\xff")
     result = run("profile", *words)
     assert result.status == 2, result.out
     assert re.search(message, result.last_line), result.err

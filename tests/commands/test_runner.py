@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from espalier.graph.opspec import OpSpec
-from espalier.hw_models.tables.table import LookupTable
+from espalier.hw_models.tables.table import Entry, LookupTable
 
 from tests.commands.conftest import FAST, Run, run_command
 
@@ -148,13 +148,17 @@ def test_a_killed_measurement_goes_on_where_it_stopped(device: Device, exported:
     assert {key: after[key] for key in before} == before
 
 
-def test_what_was_cut_short_is_measured_again(device: Device, exported: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"samples": 1}, {"samples": 3, "half_width": 0.9}])
+def test_what_was_cut_short_is_measured_again(
+    device: Device, exported: Path, tmp_path: Path, change: dict[str, float]
+) -> None:
+    """Before its passes were complete, and before it was tried as often as can be."""
     path = tmp_path / "result.json"
     assert device("--folder", str(exported)).communicate(timeout=100)[1] == ""
     result = json.loads(path.read_text())
     rounds = json.loads((exported / "manifest.json").read_text())["sampling"]["rounds"]
     short = next(iter(result["entries"]))
-    result["entries"][short] |= {"samples": rounds - 1, "mean": 99.0}
+    result["entries"][short] |= change | {"mean": 99.0}
     path.write_text(json.dumps(result))
     out, _ = device("--folder", str(exported)).communicate(timeout=100)
     again = json.loads(path.read_text())["entries"]
@@ -240,12 +244,33 @@ def test_damaged_results_are_refused(run: Run, tmp_path: Path, changes: dict[str
     assert not (tmp_path / "t.json").exists()
 
 
+def test_a_result_is_imported_into_no_other_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(_result()))
+    (tmp_path / "mine.json").write_text('{"format": "mine"}')
+    refused = run("profile", "import-result", "r.json", "output=mine.json")
+    assert refused.status == 2
+    assert refused.last_line.startswith("espalier: mine.json exists already, and is no table to go on with: remove it")
+    assert (tmp_path / "mine.json").read_text() == '{"format": "mine"}'
+    assert run("profile", "import-result", "r.json", "output=t.json").status == 0
+    table = LookupTable.load(tmp_path / "t.json")
+    before = len(table.entries)
+    table.add(Entry(OpSpec("linear", (3,), (5,)), 1.0, 0.0, 1))
+    table.save(tmp_path / "t.json")
+    assert run("profile", "import-result", "r.json", "output=t.json").status == 0
+    assert len(LookupTable.load(tmp_path / "t.json").entries) == before + 1, "what only the file knew is kept"
+    (tmp_path / "r.json").write_text(json.dumps(_result(cpu="another")))
+    refused = run("profile", "import-result", "r.json", "output=t.json")
+    assert "t.json exists already, with cpu " in refused.last_line
+    assert "where this is 'another': remove it, or give another output=FILE" in refused.last_line
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("import-result",), "expected one result and one output, got nothing"),
-        (("import-result", "a", "b", "output=c"), "expected one result and one output, got a b output=c"),
-        (("import-result", "missing.json", "output=c"), "cannot read a runner's result from missing.json"),
+        (("import-result",), "espalier profile import-result takes one file, got 0"),
+        (("import-result", "a", "b", "output=c"), "espalier profile import-result takes one file, got 2"),
+        (("import-result", "a"), "espalier profile import-result needs output=FILE"),
+        (("import-result", "missing.json", "output=c.json"), "cannot read a runner's result from missing.json"),
         (("--export-runner",), "--export-runner needs the name of a folder"),
         (("--export-runner", "device=host"), "--export-runner needs the name of a folder"),
         (("--export-runner=full",), "full exists and is not an empty folder"),
@@ -259,7 +284,9 @@ def test_mistakes_on_the_command_line(run: Run, tmp_path: Path, words: tuple[str
     assert message in result.last_line
 
 
-def test_the_engine_has_a_short_name(run: Run) -> None:
-    result = run("profile", "device=host", "runtime=torch", "--cfg", "job")
+def test_options_of_the_device_have_short_names(run: Run) -> None:
+    result = run("profile", "device=host", "runtime=torch", "remeasure=true", "--cfg", "job")
     assert "runtime: torch" in result.out
+    assert "remeasure: true" in result.out
+    assert "device.remeasure='maybe'" in run("profile", "remeasure=maybe", *_SPACE, "device=host").last_line
     assert "unknown runtime 'x'" in run("profile", "runtime=x", *_SPACE, "device=host").last_line

@@ -129,6 +129,8 @@ def test_the_report_stands_alone(finished: Finished) -> None:
     assert page.count("data:image/png;base64,") == 3
     for text in ("Original against compressed", "The choice for every layer", "prediction error", "peak memory"):
         assert text in page
+    assert "predictions lie within 10 % of what was measured" in page
+    assert page.count('<tr class="winner"><td>winner</td>') == 1
 
 
 def test_the_report_of_what_is_out_of_the_ordinary(finished: Finished, summary: dict[str, Any], tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Predicted against measured latencies of a sample of plans."""
 
 import pytest
-from espalier.compression.choice import Choice
+from espalier.compression.choice import KEEP, Choice
 from espalier.compression.plan import Plan
 from espalier.compression.realised import Realiser
 from espalier.errors import EspalierError
@@ -13,7 +13,7 @@ from espalier.finish.recipe import FinishRecipe
 from espalier.hw_models.cost import Estimate
 from espalier.hw_models.profiling.adaptive import Sampling
 from espalier.hw_models.runtimes.pytorch import PyTorchRuntime
-from espalier.reports.prediction import prediction_rows, prediction_text
+from espalier.reports.prediction import prediction_rows, prediction_text, prediction_verdict
 
 from tests.conftest import Small
 
@@ -36,7 +36,8 @@ def test_the_sample_is_spread_over_the_latencies() -> None:
 
 
 def _report(*pairs: tuple[float, float]) -> PredictionReport:
-    return PredictionReport(tuple(PredictedPlan("hash", predicted, 0.01, measured) for predicted, measured in pairs))
+    plan = Plan.of({"layer": Choice.of("int8")})
+    return PredictionReport(tuple(PredictedPlan(plan, predicted, 0.01, measured) for predicted, measured in pairs))
 
 
 def test_errors_are_those_of_the_definition() -> None:
@@ -55,10 +56,59 @@ def test_people_read_it_in_one_line_and_a_table() -> None:
         "predicted latency against measured: the winner -4.2 %; 2 other plans -5.0 % in the median, -10.0 % at worst, "
         "2 of them within 10 %"
     )
-    assert [row["error"] for row in prediction_rows(summary)] == ["-10.0 %", "+0.0 %"]
     assert prediction_text({"prediction_error_percent": None}) == ""
     assert prediction_text({"prediction_error_percent": 1.0}).endswith("the winner +1.0 %")
     assert prediction_rows({"prediction_error_percent": 1.0}) == []
+    assert prediction_verdict({"prediction_error_percent": 1.0}) == ""
+
+
+def test_rows_say_which_plan_is_which() -> None:
+    cut = {"a": Choice.of("channel_pruning", kept=0.5), "b": Choice.of("int8"), "c": Choice.of("int8"), "d": KEEP}
+    cut["e"] = Choice.of("cp+int8")
+    plans = (
+        PredictedPlan(Plan.of(cut), 0.9, 0.01, 1.0),
+        PredictedPlan(Plan.of({"a": KEEP}), 2.0, 0.01, 2.0),
+    )
+    figures = {"latency_ms": {"value": 1.1, "std": 0.2}}, {"latency_ms": {"value": 1.0}}
+    summary = {"prediction": PredictionReport(plans).to_dict(), "searched": figures[0], "final": figures[1]}
+    rows = prediction_rows(summary)
+    assert [(row["name"], row["changes"], row["error"], row["is_winner"]) for row in rows] == [
+        ("sample 1", "2 x int8, 1 x channel pruning, 1 x cp + int8", "-10.0 %", False),
+        ("winner", "the plan of this report", "+10.0 %", True),
+        ("original", "nothing", "+0.0 %", False),
+    ]
+    assert [row["hash"] for row in rows] == [plans[0].plan.hash, "", plans[1].plan.hash]
+    old = summary["prediction"] | {"plans": [{**row, "choices": None} for row in summary["prediction"]["plans"]]}
+    assert [row["name"] for row in prediction_rows(summary | {"prediction": old})] == ["sample 1", "winner", "sample 2"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict"),
+    [
+        (
+            [(1.0, 1.0), (2.0, 2.0), (3.0, 3.1), (4.0, 4.0)],
+            "The predictions can be trusted here: 4 of 4 predictions lie within 10 % of what was measured; the rank",
+        ),
+        (
+            [(1.00, 1.03), (1.01, 1.02), (1.02, 1.01), (1.03, 1.00)],
+            "The predictions are close, but plans that lie near each other change places: 4 of 4",
+        ),
+        (
+            [(1.0, 1.5), (2.0, 3.0), (3.0, 4.5), (4.0, 4.0)],
+            "Trust neither the milliseconds nor the order of the predictions, but measure what matters: 1 of 4",
+        ),
+        (
+            [(1.0, 1.5), (2.0, 3.0), (3.0, 4.5), (4.0, 6.0)],
+            "Trust the order of the predictions, not their milliseconds: 0 of 4 predictions",
+        ),
+        (
+            [(1.0, 1.0)],
+            "The predictions can be trusted here: 1 of 1 predictions lie within 10 % of what was measured; too",
+        ),
+    ],
+)
+def test_the_verdict_is_in_words(pairs: list[tuple[float, float]], verdict: str) -> None:
+    assert prediction_verdict({"prediction": _report(*pairs).to_dict()}).startswith(verdict)
 
 
 def test_whole_networks_are_timed_and_the_winner_left_out(small: Small) -> None:
@@ -71,7 +121,7 @@ def test_whole_networks_are_timed_and_the_winner_left_out(small: Small) -> None:
     ]
     report = measured_sample(evaluations, evaluations[0], 6, timer)
     assert report is not None
-    assert {plan.plan for plan in report.plans} == {plan.hash for plan in plans[1:]}
+    assert {plan.plan for plan in report.plans} == set(plans[1:])
     assert all(plan.measured_ms > 0 for plan in report.plans)
     assert measured_sample(evaluations[:1], evaluations[0], 6, timer) is None
     assert measured_sample(evaluations, evaluations[0], 0, timer) is None

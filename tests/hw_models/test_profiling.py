@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from espalier.errors import EspalierError, FormatError
 from espalier.graph.opspec import OpSpec
+from espalier.hw_models import profiled_device
+from espalier.hw_models.predictors.measurement import Measurement
 from espalier.hw_models.profiled_device import ProfiledDevice
 from espalier.hw_models.profiling import adaptive, machine_state, noise
 from espalier.hw_models.profiling.adaptive import Sampling, time_until_tight
@@ -226,6 +228,19 @@ def test_impossible_sampling_is_refused(arguments: dict[str, float], message: st
         ProfiledDevice(**arguments)
 
 
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keys of the operators that are made ready from now on."""
+    prepared: list[str] = []
+    operator = PyTorchRuntime.operator
+
+    def counting(self: PyTorchRuntime, spec: OpSpec) -> Callable[[], object]:
+        prepared.append(spec.key)
+        return operator(self, spec)
+
+    monkeypatch.setattr(PyTorchRuntime, "operator", counting)
+    return prepared
+
+
 _KILLED = """
 import sys
 from espalier.graph.opspec import OpSpec
@@ -246,19 +261,12 @@ def test_a_killed_profile_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: 
     assert process.wait() == -signal.SIGKILL
     known = LookupTable.load(path)
     assert 8 <= len(known.entries) < 1999
-    measured: list[OpSpec] = []
-    operator = PyTorchRuntime.operator
-
-    def counting(self: PyTorchRuntime, spec: OpSpec) -> Callable[[], object]:
-        measured.append(spec)
-        return operator(self, spec)
-
-    monkeypatch.setattr(PyTorchRuntime, "operator", counting)
+    measured = _counted(monkeypatch)
     wanted = [OpSpec("linear", (width,), (8,)) for width in range(1, len(known.entries) + 9)]
     device = ProfiledDevice(runtime="torch", rounds=2, table=str(path))
     device.prepare(wanted)
     complete = {key: entry for key, entry in known.entries.items() if entry.samples >= 2}
-    assert {spec.key for spec in measured} == {spec.key for spec in wanted} - set(complete)
+    assert set(measured) == {spec.key for spec in wanted} - set(complete)
     again = LookupTable.load(path)
     assert all(again.entries[key] == entry for key, entry in complete.items())
     assert set(again.entries) >= {spec.key for spec in wanted}
@@ -275,3 +283,89 @@ def test_operators_whose_passes_were_cut_short_are_measured_again(tmp_path: Path
     assert device.table.entries[short.key].mean < 1
     assert device.table.entries[short.key].samples >= 15
     assert device.table.entries[whole.key].mean == 98.0
+
+
+def _known(path: Path, half_width: float | None, samples: int) -> None:
+    table = LookupTable("host", "torch, 1 thread", {}, "chip")
+    table.add(Entry(_LINEAR, 98.0, 0.1, samples, half_width=half_width))
+    table.save(path)
+
+
+@pytest.mark.parametrize(
+    ("half_width", "samples", "changes", "is_measured"),
+    [
+        (0.04, 15, {}, False),
+        (0.04, 15, {"tolerance": 0.03}, True),  # is asked for more
+        (0.2, 15, {}, True),  # was cut short before its second try
+        (0.2, 30, {}, True),
+        (0.2, 45, {}, False),  # was given up
+        (0.2, 45, {"max_rounds": 60}, True),
+        (0.2, 15, {"max_rounds": 17}, False),  # leaves no room for another pass of five
+        (None, 15, {}, False),  # of a table of an earlier day
+        (0.04, 15, {"remeasure": True}, True),
+        (0.2, 45, {"remeasure": True}, True),
+    ],
+)
+def test_what_is_measured_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    half_width: float | None,
+    samples: int,
+    changes: dict[str, float],
+    is_measured: bool,
+) -> None:
+    path, prepared = tmp_path / "t.json", _counted(monkeypatch)
+    _known(path, half_width, samples)
+    device = ProfiledDevice(runtime="torch", table=str(path), **changes)
+    device.prepare([_LINEAR])
+    assert bool(prepared) == is_measured
+    assert (LookupTable.load(path).entries[_LINEAR.key].mean < 1) == is_measured
+
+
+@pytest.mark.parametrize(("rounds", "max_rounds"), [(4, 10), (2, 3), (3, 3)])
+def test_what_was_given_up_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int, max_rounds: int
+) -> None:
+    prepared = _counted(monkeypatch)
+    for turn in range(2):
+        device = ProfiledDevice(
+            runtime="torch", rounds=rounds, max_rounds=max_rounds, tolerance=1e-9, table=str(tmp_path / "t.json")
+        )
+        device.table.call_overhead_ms = 0.0
+        device.prepare([_LINEAR])
+        assert bool(prepared) == (turn == 0)
+        prepared.clear()
+
+
+def test_an_interrupted_try_does_not_take_a_complete_entrys_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.json"
+    _known(path, 0.04, 15)
+    monkeypatch.setattr(profiled_device, "_SAVE_SECONDS", 0.0)
+
+    def interrupted(_: object) -> Iterator[list[Entry]]:
+        yield [Entry(_LINEAR, 1.0, 0.1, 5, half_width=0.1)]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(profiled_device.Profile, "groups", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ProfiledDevice(runtime="torch", table=str(path), remeasure=True).prepare([_LINEAR])
+    assert LookupTable.load(path).entries[_LINEAR.key].mean == 98.0
+
+
+def test_everything_is_measured_again_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, prepared = tmp_path / "t.json", _counted(monkeypatch)
+    _known(path, 0.04, 15)
+    device = ProfiledDevice(runtime="torch", rounds=2, max_rounds=2, table=str(path), remeasure=True)
+    device.table.add_network(Measurement((_LINEAR,), 1.0, 0.0, 1, "known"))
+    device.prepare([_LINEAR])
+    count = len(prepared)
+    device.prepare([_LINEAR])
+    device.cost([_LINEAR, OpSpec("linear", (7,), (8,))])
+    assert prepared[:count] == [_LINEAR.key] * count
+    assert _LINEAR.key not in prepared[count:]
+    assert not device.knows_network("known")
+    device.learn([Measurement((_LINEAR,), 2.0, 0.0, 1, "known")], ["known"])
+    assert device.knows_network("known")
+    assert ProfiledDevice(runtime="torch", table=str(path)).knows_network("known")

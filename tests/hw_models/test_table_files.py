@@ -1,6 +1,7 @@
 """Table files: what is written is read back, and whatever else a file holds ends in one FormatError."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _FILES = ["t.json", "t.parquet"]
 
 def _table() -> LookupTable:
     table = LookupTable("d", "engine, 1 thread", {"engine": "1"}, "cpu", unit="relative", energy_unit="mJ", source="me")
-    table.add(Entry(_CONV, 0.3, 0.03, 9, energy=1.5))
+    table.add(Entry(_CONV, 0.3, 0.03, 9, energy=1.5, half_width=0.2))
     table.add(Entry(_EIGHT, 0.1, 0.0, 1))
     table.add(Entry(_EIGHT, 0.05, 0.0, 1, number_format="w4a8"))
     table.add_block(Measurement((_CONV, _EIGHT), 0.45, 0.01, 7, "both"))
@@ -91,7 +92,7 @@ def _spec(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not valid JSON"),
+        ("", "the file is empty"),
         (_text()[:-40], "not valid JSON"),
         ("\xff", "not a latency table"),
         (_BOMB, "not valid JSON"),
@@ -118,6 +119,7 @@ def _spec(**changes: Any) -> str:
         (_text(lambda v: v["entries"][_KEY].update(number_format=3)), "number_format must be a short text"),
         (_text(lambda v: v["entries"][_KEY].update(number_format="w4")), "its spec has the key conv2d.*@w4"),
         (_text(lambda v: v["entries"][_KEY].update(energy=-1)), "energy must be a number of at least 0"),
+        (_text(lambda v: v["entries"][_KEY].update(half_width="a")), "half_width must be a number of at least 0"),
         (_text(lambda v: v["entries"].update(x=3)), "expected an object with spec, mean, std and samples"),
         (_spec(groups=0), "groups must be from 1 to"),
         (_spec(groups=10**40), "groups must be from 1 to .* a whole number of 133 bits"),
@@ -185,6 +187,13 @@ def test_parquet_of_another_shape_is_refused(tmp_path: Path, change: Any, messag
     path = _parquet(tmp_path / "t.parquet", change)
     with pytest.raises(FormatError, match=message):
         LookupTable.load(path)
+
+
+def test_parquet_without_half_widths_is_still_read(tmp_path: Path) -> None:
+    path = _parquet(tmp_path / "t.parquet", lambda table: table.drop_columns(["half_width"]))
+    expected = _table()
+    expected.entries = {key: replace(entry, half_width=None) for key, entry in expected.entries.items()}
+    assert LookupTable.load(path) == expected
 
 
 def test_declared_sizes_are_checked_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

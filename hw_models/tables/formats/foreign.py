@@ -48,7 +48,7 @@ def read_head(path: Path, length: int) -> bytes:
     """The first bytes of a file's content, unpacked where it is gzipped.
 
     Raises:
-        FormatError: The file is missing or damaged.
+        FormatError: The file is missing, empty or damaged.
     """
     try:
         with path.open("rb") as raw:
@@ -58,6 +58,8 @@ def read_head(path: Path, length: int) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FormatError(f"cannot read a latency table from {path}: {reason}") from error
+    if not data:
+        raise FormatError(f"{path} is not a latency table: the file is empty")
     return data
 
 
