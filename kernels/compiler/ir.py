@@ -268,6 +268,7 @@ class Network:
         output: Name of the layer whose tensor is the network's output.
         image_shape: The input as (channels, height, width).
         is_sequence: Whether the input is (steps, features), channels last.
+        gives_sequence: Whether the output is.
     """
 
     layers: tuple[Layer, ...]
@@ -276,6 +277,7 @@ class Network:
     output: str
     image_shape: Shape
     is_sequence: bool = False
+    gives_sequence: bool = False
 
     def readers(self, name: str) -> list[Layer]:
         """The layers that read a tensor, as input or as residual."""

@@ -142,16 +142,12 @@ class _Reader:
         self._input_shape: tuple[int, ...] = ()
 
     def read(self) -> Network:
-        output = None
         for node in self._program.graph.nodes:
             if node.op == "placeholder":
                 self._placeholder(node)
-            elif node.op == "output":
-                output = node.all_input_nodes[-1]
             elif node.op == "call_function":
                 self._call(node)
-        if output not in self._known:
-            raise ModelError("the network's output does not depend on its input, so there is nothing to compile")
+        output = self._output()
         given, known = self._known_input(), self._known[output]
         return Network(
             tuple(self._layers),
@@ -160,7 +156,17 @@ class _Reader:
             known.name,
             given.shape,
             given.kind == _SEQUENCE,
+            known.kind == _SEQUENCE,
         )
+
+    def _output(self) -> fx.Node:
+        names = self._program.graph_signature.user_outputs
+        if len(names) != 1:
+            raise ModelError(f"a network that gives one tensor can be compiled, this one gives {len(names)}")
+        output = next((node for node in self._known if node.name == names[0]), None)
+        if output is None:
+            raise ModelError("the network's output does not depend on its input, so there is nothing to compile")
+        return output
 
     def _known_input(self) -> _Known:
         return next(known for known in self._known.values() if known.name == INPUT)
