@@ -46,7 +46,7 @@ def _emit_steps(program: Program, layer: Recurrent, products: str) -> None:
     gates, lanes = len(layer.input_weight), program.lanes
     out = program.layouts[layer.name]
     stored = Bcrc.of_matrix(layer.state_weight, layer.state_blocks, lanes)
-    panels, _ = panels_of(stored, 2 * lanes, np.zeros(0, np.int64))
+    panels, is_added = panels_of(stored, 2 * lanes, np.zeros(0, np.int64))
     packed = pack(panels, np.zeros(gates, np.float32), int, lanes)
     index_type, columns = program.indices(packed.offsets)
     state_bias = np.zeros(gates, np.float32)
@@ -63,6 +63,8 @@ def _emit_steps(program: Program, layer: Recurrent, products: str) -> None:
         f"  float *sums = {scratch}, *cell = sums + {-(-gates // lanes) * lanes + lanes};\n  (void)cell;\n",
         "  int from, to, first, last;\n",
         f"  share_costs(costs, {len(packed.lines)}, t, threads, &from, &to);\n",
+        # Two threads must not add to one sum.
+        f"  from = 0; to = t ? 0 : {len(packed.lines)};\n" if is_added else "",
         f"  share({-(-hidden // lanes)}, t, threads, &first, &last);\n",
         f"  for (int s = 0; s < {steps}; s++) {{\n    const int k = {order};\n",
         f"    if (!t) memcpy(sums, state_bias, {4 * gates});\n    wait_for_all(n, t);\n",
