@@ -133,15 +133,19 @@ class Activation(Layer):
 
 @dataclass(frozen=True, eq=False)
 class Rounding(Layer):
-    """Numbers rounded to an 8-bit grid, as a layer of 8 bits does with its inputs.
+    """Numbers rounded to the grid of a layer of 8 or fewer bits.
 
     Attributes:
         scale: Of the grid.
         zero_point: Of the grid.
+        lowest: Code.
+        highest: Code.
     """
 
     scale: float
     zero_point: int
+    lowest: int = 0
+    highest: int = 255
 
 
 @dataclass(frozen=True, eq=False)

@@ -482,7 +482,9 @@ class _Reader:
 
     def _read_fake_quantize_per_tensor_affine(self, node: fx.Node) -> None:
         scale, zero = (self._number(argument) for argument in node.args[1:3])
-        self._add(node, Rounding, node.args[0], scale=float(scale), zero_point=int(zero))  # type: ignore[arg-type]
+        lowest, highest = [argument for argument in node.args if isinstance(argument, int)][-2:]
+        own = {"scale": float(scale), "zero_point": int(zero), "lowest": lowest, "highest": highest}
+        self._add(node, Rounding, node.args[0], **own)  # type: ignore[arg-type]  # the tensor
 
     _read__fake_quantize_per_tensor_affine_cachemask_tensor_qparams = _read_fake_quantize_per_tensor_affine
 
