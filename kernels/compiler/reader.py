@@ -14,8 +14,8 @@ from torch import Tensor, fx, nn
 
 from ...errors import ModelError
 from ...graph.failure import describe_failure
-from ...graph.layers import StoredSmall, replaced
-from ..blocks import BlockPruned, Blocks
+from ...graph.layers import is_stored_small, replaced
+from ..blocks import Blocks, is_block_pruned
 from .ir import (
     INPUT,
     Activation,
@@ -99,10 +99,10 @@ def read_network(module: nn.Module, example_input: Tensor) -> Network:
     blocks = {
         f"{path}.{name}".lstrip("."): found
         for path, layer in module.named_modules()
-        if isinstance(layer, BlockPruned)
+        if is_block_pruned(layer)
         for name, found in layer.blocks().items()
     }
-    ordinary = replaced(module, lambda layer: layer.dense() if isinstance(layer, StoredSmall) else None).eval()
+    ordinary = replaced(module, lambda layer: layer.dense() if is_stored_small(layer) else None).eval()
     _check_runs(ordinary, example_input)
     program = _exported(ordinary, example_input)
     return _Reader(program, blocks).read()
@@ -482,7 +482,8 @@ class _Reader:
 
     def _read_fake_quantize_per_tensor_affine(self, node: fx.Node) -> None:
         scale, zero = (self._number(argument) for argument in node.args[1:3])
-        lowest, highest = [argument for argument in node.args if isinstance(argument, int)][-2:]
+        lowest, highest = node.args[-2:]
+        node.meta["is_first_of_several"] = True
         own = {"scale": float(scale), "zero_point": int(zero), "lowest": lowest, "highest": highest}
         self._add(node, Rounding, node.args[0], **own)  # type: ignore[arg-type]  # the tensor
 
