@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from torch import nn
+from typing_extensions import TypeGuard
 
 from .opspec import OpSpec, Shape
 
-__all__ = ["Realisable", "SelfDescribing", "StoredSmall", "executable", "replaced"]
+__all__ = ["Realisable", "SelfDescribing", "StoredSmall", "executable", "is_stored_small", "replaced"]
 
 
 @runtime_checkable
@@ -38,6 +39,11 @@ class StoredSmall(Protocol):
         """The ordinary layer, of PyTorch's own classes."""
 
 
+def is_stored_small(layer: nn.Module) -> TypeGuard[StoredSmall]:
+    """Whether the class of a layer has the method; a user's layer may hold a layer of that name."""
+    return issubclass(type(layer), StoredSmall)
+
+
 def replaced(module: nn.Module, replacement: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
     """A copy of a module tree with some layers replaced; the other layers share their tensors with the original.
 
@@ -61,6 +67,6 @@ def executable(module: nn.Module) -> nn.Module:
 
 
 def _executed(layer: nn.Module) -> nn.Module | None:
-    if isinstance(layer, StoredSmall):
+    if is_stored_small(layer):
         return layer.dense()
     return layer.realised() if isinstance(layer, Realisable) else None

@@ -101,7 +101,7 @@ def _starts(counts: Sequence[int] | Integers) -> Integers:
 
 def _block_groups(matrix: Floats, blocks: Blocks) -> list[tuple[Integers, Integers]]:
     """The kept rectangles, those of equal rows side by side as one; a row that is zero everywhere is left out."""
-    is_zero = ~matrix.any(1)
+    is_zero: NDArray[np.bool_] = np.logical_not(matrix.any(1))
     columns_of: dict[tuple[int, ...], list[Integers]] = {}
     for rows, columns in blocks.rectangles():
         left = tuple(rows[~is_zero[rows]].tolist())

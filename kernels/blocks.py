@@ -5,10 +5,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
+from typing_extensions import TypeGuard
 
 from .block_grid import BlockGrid
 
-__all__ = ["BlockPruned", "Blocks"]
+__all__ = ["BlockPruned", "Blocks", "is_block_pruned"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,3 +48,8 @@ class BlockPruned(Protocol):
 
     def blocks(self) -> dict[str, Blocks]:
         """By the parameter's name, such as "weight" or "weight_hh_l0"."""
+
+
+def is_block_pruned(layer: nn.Module) -> TypeGuard[BlockPruned]:
+    """Whether the class of a layer has the method; a user's layer may hold layers of that name."""
+    return issubclass(type(layer), BlockPruned)

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def _functions(library: Path, prefix: str) -> dict[str, Any]:
     if not library.is_file():
         raise FormatError(f"there is no compiled network {library}; `espalier compile` makes one")
     try:
-        loaded = ctypes.CDLL(str(library.resolve()))
+        loaded = _loaded(library.resolve())
         functions = {name: getattr(loaded, f"{prefix}_{name}") for name in ("load", "run", "free", "version")}
     except (OSError, AttributeError) as error:
         raise FormatError(f"{library} is no network compiled for this machine: {error}") from error
@@ -123,6 +124,14 @@ def _functions(library: Path, prefix: str) -> dict[str, Any]:
     functions["free"].argtypes = [ctypes.c_void_p]
     functions["free"].restype = None
     return functions
+
+
+def _loaded(library: Path) -> ctypes.CDLL:
+    """The library under a name of its own: by the same name the loader would give one that was there before."""
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / library.name
+        link.symlink_to(library)
+        return ctypes.CDLL(str(link))
 
 
 def _failure(error: int, weights: Path) -> EspalierError:

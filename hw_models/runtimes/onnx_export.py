@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import ModelError
 from ...files import atomic_path
-from ...graph.layers import StoredSmall, replaced
+from ...graph.layers import is_stored_small, replaced
 
 __all__ = ["export_onnx"]
 
@@ -33,7 +33,7 @@ def export_onnx(module: nn.Module, example_input: Tensor, path: Path) -> None:
     Raises:
         ModelError: PyTorch cannot export the network.
     """
-    plain = replaced(module, lambda layer: layer.dense() if isinstance(layer, StoredSmall) else None)
+    plain = replaced(module, lambda layer: layer.dense() if is_stored_small(layer) else None)
     with _quiet():
         try:
             program = torch.onnx.export(

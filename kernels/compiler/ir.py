@@ -133,15 +133,19 @@ class Activation(Layer):
 
 @dataclass(frozen=True, eq=False)
 class Rounding(Layer):
-    """Numbers rounded to an 8-bit grid, as a layer of 8 bits does with its inputs.
+    """Numbers rounded to the grid of a layer of 8 or fewer bits.
 
     Attributes:
         scale: Of the grid.
         zero_point: Of the grid.
+        lowest: Code.
+        highest: Code.
     """
 
     scale: float
     zero_point: int
+    lowest: int = 0
+    highest: int = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,6 +272,7 @@ class Network:
         output: Name of the layer whose tensor is the network's output.
         image_shape: The input as (channels, height, width).
         is_sequence: Whether the input is (steps, features), channels last.
+        gives_sequence: Whether the output is.
     """
 
     layers: tuple[Layer, ...]
@@ -276,6 +281,7 @@ class Network:
     output: str
     image_shape: Shape
     is_sequence: bool = False
+    gives_sequence: bool = False
 
     def readers(self, name: str) -> list[Layer]:
         """The layers that read a tensor, as input or as residual."""

@@ -118,7 +118,8 @@ def _sequences(network: Network) -> set[str]:
     """Tensors that recurrent layers read or give, and what else has the shape of one."""
     if not any(isinstance(layer, Recurrent) for layer in network.layers) and not network.is_sequence:
         return set()
-    return {INPUT, *(layer.name for layer in network.layers if layer.shape[1] == 1)}
+    shapes = {INPUT: network.image_shape, **{layer.name: layer.shape for layer in network.layers}}
+    return {name for name, shape in shapes.items() if shape[1] == 1}
 
 
 def _paddings(network: Network, shapes: dict[str, Shape]) -> dict[Pair, Pair]:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,8 @@ from torch import Tensor, fx, nn
 
 from ...errors import ModelError
 from ...graph.failure import describe_failure
-from ...graph.layers import StoredSmall, replaced
-from ..blocks import BlockPruned, Blocks
+from ...graph.layers import is_stored_small, replaced
+from ..blocks import Blocks, is_block_pruned
 from .ir import (
     INPUT,
     Activation,
@@ -43,6 +44,9 @@ __all__ = ["read_network"]
 #: (features).
 _IMAGE, _SIGNAL, _SEQUENCE, _VECTOR = "image", "signal", "sequence", "vector"
 
+#: Number of axes with the batch -> what they are after a reshape.
+_KINDS = {2: _VECTOR, 3: _SIGNAL, 4: _IMAGE}
+
 _ACTIVATIONS = {
     "hardsigmoid": "hardsigmoid",
     "hardswish": "hardswish",
@@ -53,8 +57,22 @@ _ACTIVATIONS = {
     "tanh": "tanh",
 }
 
+#: Operators that read (channels, steps).
+_OF_SIGNALS = {"adaptive_avg_pool1d", "avg_pool1d", "batch_norm", "conv1d", "max_pool1d", "unsqueeze"}
+
 #: What changes nothing at inference.
-_NOTHING = ("alias", "clone", "contiguous", "detach", "dropout", "feature_dropout", "lift_fresh_copy", "to", "_to_copy")
+_NOTHING = (
+    "_assert_tensor_metadata",
+    "alias",
+    "clone",
+    "contiguous",
+    "detach",
+    "dropout",
+    "feature_dropout",
+    "lift_fresh_copy",
+    "to",
+    "_to_copy",
+)
 
 
 @dataclass(frozen=True)
@@ -82,10 +100,10 @@ def read_network(module: nn.Module, example_input: Tensor) -> Network:
     blocks = {
         f"{path}.{name}".lstrip("."): found
         for path, layer in module.named_modules()
-        if isinstance(layer, BlockPruned)
+        if is_block_pruned(layer)
         for name, found in layer.blocks().items()
     }
-    ordinary = replaced(module, lambda layer: layer.dense() if isinstance(layer, StoredSmall) else None).eval()
+    ordinary = replaced(module, lambda layer: layer.dense() if is_stored_small(layer) else None).eval()
     _check_runs(ordinary, example_input)
     program = _exported(ordinary, example_input)
     return _Reader(program, blocks).read()
@@ -117,7 +135,9 @@ def _no_log() -> Iterator[None]:
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.disable(previous)
 
@@ -142,16 +162,12 @@ class _Reader:
         self._input_shape: tuple[int, ...] = ()
 
     def read(self) -> Network:
-        output = None
         for node in self._program.graph.nodes:
             if node.op == "placeholder":
                 self._placeholder(node)
-            elif node.op == "output":
-                output = node.all_input_nodes[-1]
             elif node.op == "call_function":
                 self._call(node)
-        if output not in self._known:
-            raise ModelError("the network's output does not depend on its input, so there is nothing to compile")
+        output = self._output()
         given, known = self._known_input(), self._known[output]
         return Network(
             tuple(self._layers),
@@ -160,7 +176,17 @@ class _Reader:
             known.name,
             given.shape,
             given.kind == _SEQUENCE,
+            known.kind == _SEQUENCE,
         )
+
+    def _output(self) -> fx.Node:
+        names = self._program.graph_signature.user_outputs
+        if len(names) != 1:
+            raise ModelError(f"a network that gives one tensor can be compiled, this one gives {len(names)}")
+        output = next((node for node in self._known if node.name == names[0]), None)
+        if output is None:
+            raise ModelError("the network's output does not depend on its input, so there is nothing to compile")
+        return output
 
     def _known_input(self) -> _Known:
         return next(known for known in self._known.values() if known.name == INPUT)
@@ -178,9 +204,8 @@ class _Reader:
         sources = [source for source in node.all_input_nodes if source in self._known]
         if not sources:
             self._constant(node)
-        elif name == "getitem" and sources[0].meta.get("is_recurrent"):
-            if node.args[1] == 0:
-                self._known[node] = self._known[sources[0]]
+        elif name == "getitem" and sources[0].meta.get("is_first_of_several"):
+            self._first(node)
         elif name in _NOTHING:
             self._known[node] = self._known[sources[0]]
         elif (method := getattr(self, f"_read_{name}", None)) is not None:
@@ -189,6 +214,16 @@ class _Reader:
             self._add(node, Activation, sources[0], function=_ACTIVATIONS[name])
         else:
             raise ModelError(f"operator {node.target} cannot be compiled; compiled are: {', '.join(_compiled())}")
+
+    def _first(self, node: fx.Node) -> None:
+        """Of an operator that gives several tensors the first; the others only where nobody reads them."""
+        if node.args[1] == 0:
+            self._known[node] = self._known[node.all_input_nodes[0]]
+        elif node.users:
+            raise ModelError(
+                f"output {node.args[1]} of {node.all_input_nodes[0].target} cannot be compiled, only its first; "
+                "the last state of a recurrent layer is the last step of its first output"
+            )
 
     def _constant(self, node: fx.Node) -> None:
         """What does not depend on the input is computed now."""
@@ -207,9 +242,15 @@ class _Reader:
         """A layer whose output has the node's shape and, unless `kind` says otherwise, the axes of its first input."""
         known = [self._known[source] for source in sources]
         kind = kind or known[0].kind
-        shape = _image(tuple(node.meta["val"].shape[1:]), kind)
+        shape = _image(_shape(node)[1:], kind)
         self._layers.append(layer(node.name, tuple(one.name for one in known), shape, **own))
         self._known[node] = _Known(node.name, kind, shape)
+
+    def _expect(self, node: fx.Node, *kinds: str) -> None:
+        """Refuse an operator that reads other axes than it is compiled for."""
+        known = self._known[node.all_input_nodes[0]]
+        if known.kind not in kinds:
+            raise ModelError(f"{_aten_name(node)} of {known.kind} {known.shape} cannot be compiled")
 
     def _tensor(self, argument: Any) -> Tensor | None:
         return None if argument is None else self._constants[argument]
@@ -231,6 +272,7 @@ class _Reader:
         self._convolution(node, _SIGNAL, lambda value, other: (other, _pair(value, 0)[1]))
 
     def _convolution(self, node: fx.Node, kind: str, pair: Callable[[Any, int], Pair]) -> None:
+        self._expect(node, kind)
         weight = self._array(_argument(node, 1, "weight"))
         dilation = pair(_argument(node, 5, "dilation", 1), 1)
         kernel = weight.shape[2:] if kind == _IMAGE else (1, weight.shape[2])
@@ -266,6 +308,9 @@ class _Reader:
         )
 
     def _read_batch_norm(self, node: fx.Node) -> None:
+        self._expect(node, _IMAGE, _SIGNAL, _VECTOR)
+        if node.args[3] is None or node.args[5]:
+            raise ModelError("a batch-norm is compiled with running statistics only")
         channels = self._known[node.args[0]].shape[0]  # type: ignore[index]  # the tensor
         mean, variance = self._array(node.args[3]), self._array(node.args[4])
         gain = self._array(node.args[1]) if node.args[1] is not None else np.ones(channels, np.float32)
@@ -302,7 +347,7 @@ class _Reader:
                 )
                 self._layers.append(both)
                 known = _Known(both.name, _SEQUENCE, both.shape)
-        node.meta["is_recurrent"] = True
+        node.meta["is_first_of_several"] = True
         self._known[node] = known
 
     def _direction(self, name: str, known: _Known, kind: str, gates: int, own: Sequence[Any], place: int) -> Recurrent:
@@ -331,6 +376,8 @@ class _Reader:
         self._pool(node, _one_row, is_maximum=True, dilation=_argument(node, 4, "dilation", 1))
 
     def _read_avg_pool2d(self, node: fx.Node) -> None:
+        if _argument(node, 6, "divisor_override") is not None:
+            raise ModelError("an average pool with divisor_override cannot be compiled")
         self._pool(node, _pair, is_maximum=False, counts_padding=_argument(node, 5, "count_include_pad", True))
 
     def _read_avg_pool1d(self, node: fx.Node) -> None:
@@ -344,6 +391,7 @@ class _Reader:
         dilation: Any = 1,
         counts_padding: bool = True,
     ) -> None:
+        self._expect(node, _IMAGE, _SIGNAL)
         if set(_pair(dilation, 1)) != {1}:
             raise ModelError("a max-pool with dilation cannot be compiled")
         kernel = pair(_argument(node, 1, "kernel_size"), 1)
@@ -362,8 +410,10 @@ class _Reader:
         self._adaptive_pool(node, is_maximum=True)
 
     def _adaptive_pool(self, node: fx.Node, is_maximum: bool) -> None:
+        self._expect(node, _IMAGE, _SIGNAL)
         known = self._known[node.args[0]]  # type: ignore[index]  # the tensor
-        shape = _image(tuple(node.meta["val"].shape[1:]), known.kind)
+        shape = _image(_shape(node)[1:], known.kind)
+        node.meta["is_first_of_several"] = is_maximum
         if shape[1:] == (1, 1):
             self._add(node, GlobalPool, node.args[0], is_maximum=is_maximum)  # type: ignore[arg-type]
             return
@@ -374,7 +424,8 @@ class _Reader:
 
     def _read_mean(self, node: fx.Node) -> None:
         known = self._known[node.args[0]]  # type: ignore[index]  # the tensor
-        axes = {axis % (len(node.args[0].meta["val"].shape)) for axis in _argument(node, 1, "dim")}  # type: ignore[union-attr]
+        n_axes = len(_shape(node.all_input_nodes[0]))
+        axes = {axis % n_axes for axis in _argument(node, 1, "dim") or range(n_axes)}
         expected = {_IMAGE: {2, 3}, _SIGNAL: {2}, _SEQUENCE: {1}, _VECTOR: set()}[known.kind]
         if axes != expected:
             raise ModelError(f"a mean over the axes {sorted(axes)} of {known.kind} {known.shape} cannot be compiled")
@@ -385,13 +436,18 @@ class _Reader:
 
     def _read_add(self, node: fx.Node) -> None:
         first, second = node.args[:2]
+        if node.kwargs.get("alpha", 1) != 1:
+            raise ModelError("a sum with alpha cannot be compiled")
         if second in self._known and first in self._known:
-            if self._known[first].shape == self._known[second].shape:  # type: ignore[index]
+            if self._axes(first) == self._axes(second):
                 self._add(node, Add, first, second)  # type: ignore[arg-type]
                 return
             raise ModelError("a sum of tensors of different shapes cannot be compiled")
         varying, fixed = (first, second) if first in self._known else (second, first)
         self._affine(node, varying, np.float32(1), self._per_channel(varying, fixed))
+
+    def _axes(self, node: Any) -> tuple[str, Shape]:
+        return self._known[node].kind, self._known[node].shape
 
     def _read_mul(self, node: fx.Node) -> None:
         first, second = node.args[:2]
@@ -408,7 +464,7 @@ class _Reader:
         """
         if isinstance(fixed, int | float):
             return np.float32(fixed)
-        value, known = self._constants[fixed], self._known[varying]
+        value, known = self._given(fixed), self._known[varying]
         axis = {_SEQUENCE: 2}.get(known.kind, 1)
         shape = [1] * len(varying.meta["val"].shape)
         shape[axis] = known.shape[0]
@@ -429,9 +485,22 @@ class _Reader:
 
     def _read_fake_quantize_per_tensor_affine(self, node: fx.Node) -> None:
         scale, zero = (self._number(argument) for argument in node.args[1:3])
-        self._add(node, Rounding, node.args[0], scale=float(scale), zero_point=int(zero))  # type: ignore[arg-type]
+        lowest, highest = node.args[-2:]
+        node.meta["is_first_of_several"] = True
+        own = {"scale": float(scale), "zero_point": int(zero), "lowest": lowest, "highest": highest}
+        self._add(node, Rounding, node.args[0], **own)  # type: ignore[arg-type]  # the tensor
 
     _read__fake_quantize_per_tensor_affine_cachemask_tensor_qparams = _read_fake_quantize_per_tensor_affine
+
+    def _given(self, argument: fx.Node) -> Tensor:
+        """A constant operand.
+
+        Raises:
+            ModelError: Its value is not known.
+        """
+        if argument not in self._constants:
+            raise ModelError(f"{argument.name}, an operand, is known only when the network runs")
+        return self._constants[argument]
 
     def _number(self, argument: Any) -> float:
         return float(self._constants[argument]) if isinstance(argument, fx.Node) else float(argument)
@@ -451,7 +520,11 @@ class _Reader:
 
     def _read_cat(self, node: fx.Node) -> None:
         sources: Sequence[fx.Node] = node.args[0]  # type: ignore[assignment]
+        if any(source not in self._known for source in sources):
+            raise ModelError("a concatenation with a constant cannot be compiled")
         known = self._known[sources[0]]
+        if any(self._known[source].kind != known.kind for source in sources):
+            raise ModelError("a concatenation of signals with sequences cannot be compiled")
         axis = _argument(node, 1, "dim", 0) % len(node.meta["val"].shape)
         if axis != (2 if known.kind == _SEQUENCE else 1):
             raise ModelError(f"a concatenation along axis {axis} of {known.kind}s cannot be compiled")
@@ -472,10 +545,9 @@ class _Reader:
         if shape == tuple(source.meta["val"].shape):
             self._known[node] = known
             return
-        if known.kind == _SEQUENCE or shape[0] != 1:
-            raise ModelError(f"a reshape of a {known.kind} to {shape} cannot be compiled")
-        kind = {2: _VECTOR, 3: _SIGNAL, 4: _IMAGE}[len(shape)]
-        self._add(node, View, source, kind=kind)
+        if known.kind == _SEQUENCE or shape[0] != 1 or len(shape) not in _KINDS:
+            raise ModelError(f"a reshape of {known.kind} {known.shape} to {shape} cannot be compiled")
+        self._add(node, View, source, kind=_KINDS[len(shape)])
 
     def _read_unsqueeze(self, node: fx.Node) -> None:
         source: fx.Node = node.args[0]  # type: ignore[assignment]
@@ -486,8 +558,9 @@ class _Reader:
     def _read_squeeze(self, node: fx.Node) -> None:
         source: fx.Node = node.args[0]  # type: ignore[assignment]
         known = self._known[source]
-        kind = {3: _SIGNAL, 2: _VECTOR}.get(len(node.meta["val"].shape), known.kind)
-        if _image(tuple(node.meta["val"].shape[1:]), kind) != known.shape:
+        shape = _shape(node)
+        kind = known.kind if shape == _shape(source) else _KINDS.get(len(shape), "")
+        if not kind or _image(shape[1:], kind) != known.shape:
             raise ModelError(f"a squeeze of {known.kind} {known.shape} cannot be compiled")
         self._known[node] = _Known(known.name, kind, known.shape)
 
@@ -512,6 +585,7 @@ class _Reader:
         source: fx.Node = node.args[0]  # type: ignore[assignment]
         known = self._known[source]
         axis, start = _argument(node, 1, "dim", 0), _argument(node, 2, "start", 0) or 0
+        start += _shape(source)[axis] if start < 0 else 0
         if node.meta["val"].shape == source.meta["val"].shape:
             self._known[node] = known
             return
@@ -526,11 +600,11 @@ class _Reader:
         """Zeros around images and before or after channels."""
         source: fx.Node = node.args[0]  # type: ignore[assignment]
         known = self._known[source]
-        widths: list[int] = [*_argument(node, 1, "pad"), *[0] * 6][:6]
+        widths: list[int] = [*_argument(node, 1, "pad"), *[0] * 6]
         mode, value = _argument(node, 2, "mode", "constant"), _argument(node, 3, "value", 0)
-        if known.kind != _IMAGE or mode not in ("constant", 0, 0.0) or value or min(widths) < 0:
+        if known.kind != _IMAGE or mode not in ("constant", 0, 0.0) or value or min(widths) < 0 or any(widths[6:]):
             raise ModelError("a padding is compiled for images and zeros only")
-        left, _, top, _, before, after = widths
+        left, _, top, _, before, after = widths[:6]
         sources = (*[-1] * before, *range(known.shape[0]), *[-1] * after)
         self._add(node, Place, source, sources=sources, offset=(-top, -left))
 
@@ -540,19 +614,31 @@ class _Reader:
         source: fx.Node = node.args[0]  # type: ignore[assignment]
         if _argument(node, 1, "dim") != 1 or self._known[source].kind == _SEQUENCE:
             raise ModelError("an index_select is compiled along channels only")
-        index = self._constants[_argument(node, 2, "index")]
+        index = self._given(_argument(node, 2, "index"))
         self._add(node, Place, source, sources=tuple(index.tolist()))
 
 
 def _kind_of_input(node: fx.Node, axes: int) -> str:
     if axes != 2:
         return {1: _VECTOR, 3: _IMAGE}[axes] if axes in (1, 3) else _unknown(axes)
-    readers = {_aten_name(reader) for reader in node.users}
-    return _SIGNAL if readers & {"conv1d", "max_pool1d", "avg_pool1d", "unsqueeze", "batch_norm"} else _SEQUENCE
+    return _SIGNAL if _readers(node) & _OF_SIGNALS else _SEQUENCE
+
+
+def _readers(node: fx.Node) -> set[str]:
+    """Operators that read a tensor, or what functions of each of its numbers make of it."""
+    found = {_aten_name(reader) for reader in node.users}
+    passing = [reader for reader in node.users if _aten_name(reader) in (*_NOTHING, *_ACTIVATIONS)]
+    return found.union(*(_readers(reader) for reader in passing))
 
 
 def _unknown(axes: int) -> str:
     raise ModelError(f"inputs of {axes} axes beside the batch cannot be compiled, expected 1, 2 or 3")
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    """Of the tensor that an operator gives, or of the first of them, with the batch axis."""
+    value = node.meta["val"]
+    return tuple((value if isinstance(value, Tensor) else value[0]).shape)
 
 
 def _image(shape: tuple[int, ...], kind: str) -> Shape:

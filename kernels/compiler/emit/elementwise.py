@@ -45,7 +45,8 @@ def emit_by_element(program: Program, layer: Activation | Add | BatchNorm | Roun
         text += f"  const float *scale = {scale}, *shift = {shift};\n"
         value = f"{values[0]} * scale[c] + shift[c]"
     elif isinstance(layer, Rounding):
-        value = f"rounded({values[0]}, {_float(layer.scale)}, {layer.zero_point}.0f)"
+        grid = f"{_float(layer.scale)}, {layer.zero_point}.0f, {layer.lowest}.0f, {layer.highest}.0f"
+        value = f"rounded({values[0]}, {grid})"
     else:
         value = " + ".join(values)
     function = layer.function if isinstance(layer, Activation) else layer.activation if isinstance(layer, Add) else ""

@@ -124,8 +124,7 @@ def _emit_input(program: Program, network: Network) -> None:
 def _emit_output(program: Program, network: Network) -> None:
     layout = program.layouts[network.output]
     channels, height, width = layout.shape
-    is_sequence = network.output_shape == (width, channels) and not layout.is_planar
-    place = f"x * {channels} + c" if is_sequence else f"(c * {height} + y) * {width} + x"
+    place = f"x * {channels} + c" if network.gives_sequence else f"(c * {height} + y) * {width} + x"
     text = f"  const float *i = {program.tensor(network.output)};\n  float *o = n->output;\n"
     program.layer("output", text + loops(layout, f"o[{place}] = i[{at(layout)}];"))
 

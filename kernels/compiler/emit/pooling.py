@@ -82,17 +82,17 @@ def _inner(layer: Pool, place: str) -> str:
 
 
 def _at_border(layer: Pool, place: str, height: int, width: int) -> str:
-    window = layer.kernel[0] * layer.kernel[1]
     start = "-INFINITY" if layer.is_maximum else "0.0f"
-    step = "if (s < z) s = z;" if layer.is_maximum else "s += z; count++;"
-    end = ""
-    if not layer.is_maximum:
-        end = f"s /= {window}.0f;" if layer.counts_padding else "s /= (float)count;"
+    step = "if (s < z) s = z;" if layer.is_maximum else "s += z; inside++;"
+    # What lies beyond the padding below and right, where the last window may end, counts for nothing.
+    counted = f"iy < {height + layer.padding[0]} && ix < {width + layer.padding[1]}"
+    count = f"padded += {counted};" if not layer.is_maximum else ""
+    end = "" if layer.is_maximum else f"s /= (float){'padded' if layer.counts_padding else 'inside'};"
     return (
-        f"float s = {start}; int count = 0; (void)count; "
+        f"float s = {start}; int inside = 0, padded = 0; (void)inside; (void)padded; "
         f"for (int ky = 0; ky < {layer.kernel[0]}; ky++) for (int kx = 0; kx < {layer.kernel[1]}; kx++) {{ "
         f"const int iy = y * {layer.stride[0]} + ky - {layer.padding[0]}, "
-        f"ix = x * {layer.stride[1]} + kx - {layer.padding[1]}; "
+        f"ix = x * {layer.stride[1]} + kx - {layer.padding[1]}; {count} "
         f"if (iy >= 0 && iy < {height} && ix >= 0 && ix < {width}) {{ const float z = i[{place}]; {step} }} }} {end}"
     )
 

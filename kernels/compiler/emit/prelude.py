@@ -93,11 +93,11 @@ INLINE float logarithm(float x) {
   return y;
 }
 
-/* The nearest number of an 8-bit grid. */
-INLINE float rounded(float x, float scale, float zero) {
-  float code = x / scale + zero;
-  code = code < 0.0f ? 0.0f : code > 255.0f ? 255.0f : code;
-  return ((code + 12582912.0f) - 12582912.0f - zero) * scale;
+/* The nearest number of a grid; ties as PyTorch breaks them, before the zero point is added. */
+INLINE float rounded(float x, float scale, float zero, float lowest, float highest) {
+  float code = x * (1.0f / scale);
+  code = code < lowest - zero ? lowest - zero : code > highest - zero ? highest - zero : code;
+  return ((code + 12582912.0f) - 12582912.0f) * scale;
 }
 
 /* The part of `count` things that thread t of `threads` does. */

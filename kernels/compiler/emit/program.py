@@ -136,7 +136,8 @@ class Program:
 
 
 def table(name: str, rows: Sequence[Sequence[Any]]) -> str:
-    """C for a constant table of integers."""
+    """C for a constant table of integers; one row of zeros where there are none."""
+    rows = rows or [(0,)]
     width = len(rows[0])
     lines = ",\n    ".join("{" + ", ".join(str(int(value)) for value in row) + "}" for row in rows)
     return f"  static const int32_t {name}[{len(rows)}][{width}] = {{\n    {lines}}};\n"
