@@ -156,7 +156,7 @@ def test_a_reweighted_descent_empties_weak_rows_and_spares_strong_ones() -> None
     weight = _weight(values, 2.0, 4, 8)
     penalty = ReweightedPenalty([weight], 1e-3, 0.1, 1)
     optimizer = torch.optim.SGD([weight.parameter], lr=1.0)
-    for _ in range(200):
+    for _ in range(400):
         optimizer.zero_grad()
         penalty.penalty().backward()
         optimizer.step()
