@@ -19,6 +19,7 @@ from espalier.compression.choice import KEEP
 from espalier.compression.layers import UniformCodec, trainable
 from espalier.compression.plan import Plan
 from espalier.compression.storage import serialise_network
+from espalier.finish.plan_networks import PlanNetworks
 from espalier.finish.recipe import FinishRecipe
 from espalier.finish.refitting import refitted_candidates
 from espalier.tasks.distillation import distil
@@ -38,7 +39,8 @@ def measure(prepared: Prepared, bits: int, recipe: FinishRecipe) -> dict[str, An
     """Accuracies and sizes before and after both kinds of fine-tuning."""
     task, problem = prepared.task, prepared.problem
     evaluation = problem.evaluate(few_bits_plan(prepared, bits))
-    (candidate,) = refitted_candidates(task, prepared.survey, problem.bank, [evaluation], recipe.refit_images)
+    networks = PlanNetworks(task, prepared.survey, problem.bank, recipe.refit_images)
+    (candidate,) = refitted_candidates(networks, [evaluation])
     found: dict[str, Any] = {"original": problem.baseline.accuracy, "refitted": candidate.accuracy}
     for name, is_whole in (("steps alone", False), ("weights, too", True)):
         student = copy.deepcopy(candidate.network)

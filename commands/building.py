@@ -23,7 +23,10 @@ from .validation import check_node
 __all__ = ["build", "build_demand", "build_device", "build_task", "build_techniques", "resolved"]
 
 #: Nodes that describe something to be built.
-_NODES = ("data", "model", "augmentation", "task", "agent", "reward", "device", "evaluator", "finish", "tracker")
+_NODES = (
+    *("data", "model", "augmentation", "task", "agent", "reward", "device", "evaluator"),
+    *("pruning", "finish", "tracker"),
+)
 
 #: Modules that a call goes through before a target's own code runs: Hydra's, and that of the classes made of protocols.
 _CALLING = ("hydra", "typing")

@@ -25,6 +25,7 @@ DEFAULTS = {
     "env": "layer_wise",
     "evaluator": "local",
     "finish": "refit_distil",
+    "pruning": "masked",
     "tracker": "wandb",
     "experiment": "",
 }

@@ -66,6 +66,7 @@ class SearchSchema:
     demand: DemandSchema = field(default_factory=DemandSchema)
     device: Any = MISSING
     evaluator: Any = MISSING
+    pruning: Any = MISSING
     finish: Any = MISSING
     tracker: Any = MISSING
     seed: int = 0

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from ..tasks.task import Task
 from .measurement import LiveLatency, latency_ratio, measure_latency
 from .network_timing import NetworkTimer
 from .output_grids import with_output_grids
+from .plan_networks import PlanNetworks
 from .prediction import PredictionReport, measured_sample
+from .pruning import PruningReport
 from .recipe import FinishRecipe
 from .refitting import Candidate, refitted_candidates
 from .split_gap import accuracy_estimate
@@ -59,6 +62,7 @@ class Finished:
         distillation: What fine-tuning gave.
         onnx_max_abs_error: Largest difference of outputs between ONNX Runtime and PyTorch; None without ONNX.
         prediction: Predicted against measured latencies of other plans; None where nothing was measured.
+        pruning: What the recipe's pruning gave; None where it left the winner as it was.
     """
 
     plan: Plan
@@ -71,6 +75,7 @@ class Finished:
     distillation: DistillationReport
     onnx_max_abs_error: float | None
     prediction: PredictionReport | None
+    pruning: PruningReport | None = None
 
     @property
     def ratios(self) -> dict[str, float]:
@@ -103,6 +108,7 @@ class Finished:
             "prediction_error_percent": self.prediction_error_percent,
             "prediction": self.prediction.to_dict() if self.prediction else None,
             "search_accuracy": self.search_accuracies,
+            "pruning": self.pruning.to_dict() if self.pruning else None,
             "fine_tuning": vars(self.distillation),
             "onnx_max_abs_error": self.onnx_max_abs_error,
         }
@@ -163,7 +169,8 @@ class Finisher:
             lambda candidate: self._latency_ratio(candidate, original),
             lambda candidate: bool(self._rank(candidate, baseline)[0]),
         )
-        network, report = self._fine_tuned(winner)
+        student, pruning = self._pruned(winner)
+        network, report = self._fine_tuned(student)
         network = self._with_grids(network)
         storage_bytes = self._write(network, winner.evaluation.plan, folder)
         error = self._export(network, folder / "model.onnx")
@@ -187,6 +194,7 @@ class Finisher:
             distillation=report,
             onnx_max_abs_error=error,
             prediction=prediction,
+            pruning=pruning,
         )
 
     def _groups(self, evaluations: Sequence[Evaluation]) -> Iterator[list[Candidate]]:
@@ -194,7 +202,11 @@ class Finisher:
         size = self._recipe.candidates
         for start in range(0, min(len(evaluations), _MOST_GROUPS * size), size):
             chosen = evaluations[start : start + size]
-            yield refitted_candidates(self._task, self._survey, self._bank, chosen, self._recipe.refit_images)
+            yield refitted_candidates(self._networks, chosen)
+
+    @cached_property
+    def _networks(self) -> PlanNetworks:
+        return PlanNetworks(self._task, self._survey, self._bank, self._recipe.refit_images)
 
     def _latency_ratio(self, candidate: Candidate, original: nn.Module) -> float:
         """Measured latency of the original over that of a candidate; infinite where nobody asks or can measure."""
@@ -208,8 +220,16 @@ class Finisher:
         metrics = replace(candidate.evaluation.metrics, accuracy=candidate.accuracy)
         return self._demand.is_met(metrics, baseline), self._judge(metrics)
 
-    def _fine_tuned(self, winner: Candidate) -> tuple[nn.Module, DistillationReport]:
-        student, task = copy.deepcopy(winner.network), self._task
+    def _pruned(self, winner: Candidate) -> tuple[nn.Module, PruningReport | None]:
+        """The winner's network with the weights that the recipe's pruning gives it."""
+        pruned = self._recipe.pruning.prune(self._networks, winner.evaluation.plan, self._seed)
+        if pruned is None:
+            return copy.deepcopy(winner.network), None
+        network, report = pruned
+        return self._networks.folded(network), report
+
+    def _fine_tuned(self, student: nn.Module) -> tuple[nn.Module, DistillationReport]:
+        task = self._task
         with trainable(student):
             report = distil(student, task.model, task.fit, task.search, self._recipe.distillation, self._seed)
         return student.eval(), report

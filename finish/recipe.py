@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from ..errors import EspalierError
 from ..tasks.distillation import DistillationRecipe
+from .masked import Masked
+from .pruning import PruningMethod
 
 __all__ = ["FinishRecipe"]
 
@@ -21,6 +23,7 @@ class FinishRecipe:
         onnx: Whether to export ONNX too.
         sampled_plans: Evaluated plans that are measured live beside the winner, to say how far predicted latencies are
             from measured ones; 0 for none.
+        pruning: How layers with block column-row sparsity get their weights, before the fine-tuning.
     """
 
     candidates: int = 3
@@ -29,6 +32,7 @@ class FinishRecipe:
     rounds: int = 200
     onnx: bool = True
     sampled_plans: int = 6
+    pruning: PruningMethod = field(default_factory=Masked)
 
     def __post_init__(self) -> None:
         if self.candidates < 1 or self.rounds < 1 or self.refit_images < 1:

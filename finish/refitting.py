@@ -5,16 +5,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..compression.assembly import fold_batch_norms
-from ..compression.bank import Bank
-from ..compression.refit import refit
-from ..compression.survey import Survey
 from ..evaluation.archive import Evaluation
-from ..evaluation.recalibration import RelativeRecalibration
 from ..graph.layers import executable
 from ..progress import step
 from ..tasks.accuracy import accuracy
-from ..tasks.task import Task
+from .plan_networks import PlanNetworks
 
 __all__ = ["Candidate", "refitted_candidates"]
 
@@ -34,28 +29,18 @@ class Candidate:
     accuracy: float
 
 
-def refitted_candidates(
-    task: Task, survey: Survey, bank: Bank, evaluations: Sequence[Evaluation], images: int
-) -> list[Candidate]:
+def refitted_candidates(networks: PlanNetworks, evaluations: Sequence[Evaluation]) -> list[Candidate]:
     """Refit plans and count how well their networks do on the search split.
 
     Args:
-        task: The original network and its data.
-        survey: Its search space.
-        bank: The variants.
+        networks: Makes the networks.
         evaluations: The plans.
-        images: Calibration images, at most.
     """
-    inputs = task.calibrate.inputs(slice(0, images))
-    recalibration = RelativeRecalibration(task.model, inputs)
     candidates: list[Candidate] = []
     with step("refitting the best plans", len(evaluations)) as advance:
         for evaluation in evaluations:
-            plan, kept = evaluation.plan, bank.kept_channels(evaluation.plan)
-            is_original = plan.hash == bank.space.keep_plan.hash
-            network = task.model if is_original else recalibration.apply(refit(task.model, plan, bank, inputs), kept)
-            folded = fold_batch_norms(network, survey.batch_norm_pairs)
-            reached = accuracy(executable(folded), task.search)
+            folded = networks.folded(networks.refitted(evaluation.plan))
+            reached = accuracy(executable(folded), networks.task.search)
             candidates.append(Candidate(evaluation, folded, reached))
             advance(1, f"accuracy {reached:.4f}")
     return candidates

@@ -3,10 +3,10 @@
 import copy
 import math
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,19 @@ from .augmentation import Augmentation, Augmenting
 from .data.split import Split
 from .feature_matching import FeatureMap, FeatureMatching, feature_matching
 
-__all__ = ["DistillationRecipe", "DistillationReport", "distil", "softened_divergence"]
+__all__ = ["DistillationRecipe", "DistillationReport", "Regulariser", "distil", "distil_towards", "softened_divergence"]
 
 Loss = Literal["logits", "features", "both"]
+Optimizer = Literal["adamw", "sgd"]
+BatchNorms = Literal["fixed", "trained"]
+Precision = Literal["float32", "bfloat16"]
+
+_MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
 class DistillationRecipe:
-    """AdamW at a low learning rate, on what the original gives and on labels together.
+    """Gradient steps on what the original gives and on labels together; by default AdamW at a low learning rate.
 
     The loss is label_weight * cross-entropy + (1 - label_weight) * D, where D is one of
 
@@ -47,6 +52,11 @@ class DistillationRecipe:
         feature_map: "attention" compares where both networks look, whatever their channels; "channels" compares all
             values of layers with equal shapes.
         feature_layers: Dotted paths of the layers to compare; the last one of each resolution where empty.
+        optimizer: "adamw", or "sgd" with Nesterov's momentum of 0.9, which wants a rate some hundred times higher.
+        weight_decay: Of the optimiser.
+        batch_norm: "fixed": batch-norms normalise by the statistics that they have; "trained": by those of the batch,
+            which they follow, as in training from scratch. Networks whose batch-norms are folded have none.
+        precision: "bfloat16" computes most of both networks in 16 bits, which some processors do twice as fast.
 
     Raises:
         ModelError: A name is unknown or a weight out of range.
@@ -63,9 +73,15 @@ class DistillationRecipe:
     feature_weight: float = 1.0
     feature_map: FeatureMap = "attention"
     feature_layers: Sequence[str] = ()
+    optimizer: Optimizer = "adamw"
+    weight_decay: float = 0.0
+    batch_norm: BatchNorms = "fixed"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        for name, known in (("loss", get_args(Loss)), ("feature_map", get_args(FeatureMap))):
+        names = {"loss": Loss, "feature_map": FeatureMap, "optimizer": Optimizer}
+        for name, kind in (names | {"batch_norm": BatchNorms, "precision": Precision}).items():
+            known = get_args(kind)
             if getattr(self, name) not in known:
                 raise ModelError(f"distillation.{name} must be {' or '.join(known)}, got {getattr(self, name)!r}")
         if not 0 <= self.label_weight <= 1 or not self.temperature > 0 or not self.feature_weight > 0:
@@ -93,6 +109,18 @@ class DistillationReport:
     seconds: float
     losses: tuple[float, ...] = ()
     feature_layers: tuple[str, ...] = ()
+
+
+class Regulariser(Protocol):
+    """What a training adds to its loss, and does to the weights, to lead them somewhere."""
+
+    def penalty(self) -> Tensor:
+        """What is added to the loss: a number, differentiable in the weights."""
+        ...
+
+    def after_step(self) -> None:
+        """Called after each gradient step."""
+        ...
 
 
 def distil(
@@ -133,6 +161,35 @@ def distil(
     return DistillationReport(before, best, best_epoch, time.perf_counter() - started, tuple(losses), layers)
 
 
+def distil_towards(
+    student: nn.Module, teacher: nn.Module, fit: Split, recipe: DistillationRecipe, seed: int, regulariser: Regulariser
+) -> tuple[float, ...]:
+    """Train `student` in place under a regulariser; what it leads to stays, whatever the accuracy is on the way.
+
+    Args:
+        student: In evaluation mode; the parameters that require gradients are trained.
+        teacher: The original network in evaluation mode.
+        fit: What to train on.
+        recipe: How.
+        seed: Order of the images and their augmentation.
+        regulariser: Changes loss and weights.
+
+    Returns:
+        Mean of the loss in each epoch, the penalty included.
+
+    Raises:
+        ModelError: The loss is no number any more.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    losses = []
+    with _features(student, teacher, fit, recipe) as features, step("pruning", recipe.epochs) as advance:
+        trainer = _Trainer(student, teacher, recipe, math.ceil(len(fit) / recipe.batch_size), features, regulariser)
+        for _ in range(recipe.epochs):
+            losses.append(trainer.epoch(fit, generator))
+            advance(1, f"loss {losses[-1]:.3f}")
+    return tuple(losses)
+
+
 def _features(
     student: nn.Module, teacher: nn.Module, fit: Split, recipe: DistillationRecipe
 ) -> AbstractContextManager[FeatureMatching | None]:
@@ -149,13 +206,15 @@ class _Trainer:
         recipe: DistillationRecipe,
         steps_per_epoch: int,
         features: FeatureMatching | None,
+        regulariser: Regulariser | None = None,
     ) -> None:
         self._features = features
+        self._regulariser = regulariser
         self._student = student
         self._teacher = teacher
         self._recipe = recipe
         parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.0)
+        self._optimizer = _optimizer(parameters, recipe)
         steps = max(1, recipe.epochs * steps_per_epoch)
         warmup = max(1, round(steps * recipe.warmup_share))
 
@@ -169,19 +228,28 @@ class _Trainer:
     def epoch(self, fit: Split, generator: torch.Generator) -> float:
         """Train for one epoch and return the mean loss."""
         total = 0.0
-        for plain, labels in fit.batches(self._recipe.batch_size, generator):
-            inputs = self._recipe.augmentation(plain, generator)
+        with _batch_norms(self._student, self._recipe.batch_norm):
+            for plain, labels in fit.batches(self._recipe.batch_size, generator):
+                total += self._step(self._recipe.augmentation(plain, generator), labels) * len(labels)
+        return total / len(fit)
+
+    def _step(self, inputs: Tensor, labels: Tensor) -> float:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._recipe.precision == "bfloat16"):
             with torch.no_grad():
                 wanted = self._teacher(inputs)
-            loss = self._loss(self._student(inputs), wanted, labels)
-            if not math.isfinite(loss.item()):
-                raise ModelError(f"fine-tuning diverged: the loss is {loss.item()}; lower the learning rate")
-            self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            self._schedule.step()
-            total += loss.item() * len(labels)
-        return total / len(fit)
+            scores = self._student(inputs)
+        loss = self._loss(scores.float(), wanted.float(), labels)
+        if self._regulariser is not None:
+            loss = loss + self._regulariser.penalty()
+        if not math.isfinite(loss.item()):
+            raise ModelError(f"fine-tuning diverged: the loss is {loss.item()}; lower the learning rate")
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        self._schedule.step()
+        if self._regulariser is not None:
+            self._regulariser.after_step()
+        return loss.item()
 
     def _loss(self, scores: Tensor, wanted: Tensor, labels: Tensor) -> Tensor:
         recipe = self._recipe
@@ -192,6 +260,27 @@ class _Trainer:
             soft = softened_divergence(scores, wanted, recipe.temperature)
             loss = (1 - recipe.label_weight) * recipe.temperature**2 * soft + loss
         return loss
+
+
+def _optimizer(parameters: list[nn.Parameter], recipe: DistillationRecipe) -> torch.optim.Optimizer:
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=_MOMENTUM, nesterov=True)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+
+
+@contextmanager
+def _batch_norms(network: nn.Module, how: BatchNorms) -> Iterator[None]:
+    """Let batch-norms normalise by their batches, where they are trained, while the block lasts."""
+    is_trained = how == "trained"
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)] if is_trained else []
+    for norm in norms:
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.eval()
 
 
 def softened_divergence(scores: Tensor, wanted: Tensor, temperature: float) -> Tensor:

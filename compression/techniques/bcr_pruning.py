@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -17,7 +18,7 @@ from .magnitude_pruning import pruned, salience
 from .ranges import above_one, at_least_one
 from .storing import FLOAT_BITS, LAYER_KINDS, StoringTechnique, Weight
 
-__all__ = ["BcrPruning", "ColumnOrder", "column_order", "project"]
+__all__ = ["BcrPruning", "ColumnOrder", "KeptBlocks", "column_order", "project"]
 
 #: How the columns of a convolution's matrix follow each other: the positions of a kernel side by side, or the channels.
 ColumnOrder = Literal["kernel", "channel"]
@@ -27,6 +28,41 @@ _TURNS = 3
 
 #: Halvings of the interval of prices.
 _HALVINGS = 24
+
+
+@dataclass(frozen=True)
+class KeptBlocks:
+    """What is kept of a layer's matrix.
+
+    Attributes:
+        grid: Cuts the matrix with its columns in `order` into blocks.
+        rows: Of each block, bool, shape (blocks, block rows).
+        columns: Of each block, bool, shape (blocks, block columns).
+        order: Which of the matrix's columns stands at each place, shape (K,).
+    """
+
+    grid: BlockGrid
+    rows: Tensor
+    columns: Tensor
+    order: Tensor
+
+    def mask(self) -> Tensor:
+        """Which elements of the matrix are kept: bool, shape (outputs, K)."""
+        ordered = self.grid.matrix(self.rows[:, :, None] & self.columns[:, None, :])
+        mask = torch.empty_like(ordered)
+        mask[:, self.order] = ordered
+        return mask
+
+    def codec(self, matrix: Tensor, shape: torch.Size) -> BlockSparseCodec:
+        """Store what is kept.
+
+        Args:
+            matrix: Shape (outputs, K).
+            shape: Of the weight tensor.
+        """
+        block = self.grid.block_rows, self.grid.block_columns
+        ordered = matrix[:, self.order].float()
+        return BlockSparseCodec.store(ordered, tuple(shape), block, self.rows, self.columns, self.order)
 
 
 class BcrPruning(StoringTechnique):
@@ -83,18 +119,31 @@ class BcrPruning(StoringTechnique):
 
     @override
     def encode(self, weight: Weight, choice: Choice) -> tuple[Codec, Tensor]:
-        outputs, length = weight.matrix.shape
-        grid = BlockGrid(outputs, length, self._block_rows, self._block_columns)
-        order = column_order(weight.shape, self._column_order)
-        budget = max(1, int(weight.matrix.numel() / float(choice["rate"])))
-        rows, columns = project(salience(weight).square()[:, order], grid, budget, self._row_multiple)
-        ordered = grid.matrix(rows[:, :, None] & columns[:, None, :])
-        mask = torch.empty_like(ordered)
-        mask[:, order] = ordered
-        matrix = pruned(weight, mask)
-        blocks = self._block_rows, self._block_columns
-        codec = BlockSparseCodec.store(matrix[:, order].float(), tuple(weight.shape), blocks, rows, columns, order)
-        return codec, matrix
+        kept = self.keep(salience(weight).square(), weight.shape, float(choice["rate"]))
+        matrix = pruned(weight, kept.mask())
+        return kept.codec(matrix, weight.shape), matrix
+
+    def ordered_grid(self, shape: Sequence[int]) -> tuple[BlockGrid, Tensor]:
+        """How a layer's matrix is cut, and the order of columns in which it is.
+
+        Args:
+            shape: Of the weight tensor.
+        """
+        grid = BlockGrid(shape[0], math.prod(shape[1:]), self._block_rows, self._block_columns)
+        return grid, column_order(shape, self._column_order)
+
+    def keep(self, energy: Tensor, shape: Sequence[int], rate: float) -> KeptBlocks:
+        """What to keep of a matrix.
+
+        Args:
+            energy: What each weight is worth, at least 0, shape (outputs, K); squares for the nearest matrix that is
+                sparse in this way.
+            shape: Of the weight tensor.
+            rate: How many times fewer weights, at least 1.
+        """
+        grid, order = self.ordered_grid(shape)
+        budget = max(1, int(energy.numel() / rate))
+        return KeptBlocks(grid, *project(energy[:, order], grid, budget, self._row_multiple), order)
 
 
 def column_order(shape: Sequence[int], order: ColumnOrder) -> Tensor:

@@ -49,7 +49,7 @@ def test_every_option_composes_and_fits_what_it_builds(group: str, name: str, tm
         config = compose("config", overrides=[override, "seed=1", *extra])
     values = resolved(config)
     assert values["seed"] == 1
-    if group in ("agent", "reward", "finish", "tracker"):
+    if group in ("agent", "reward", "pruning", "finish", "tracker"):
         build(values[group])
 
 
@@ -106,6 +106,9 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("search", "task=mnist_lenet5", "data.root=/"), r"train-images-idx3-ubyte is missing in /; point at .*data\.root"),
     (("search", "tracker.mode=abc"), r"tracker\.mode"),
     (("search", "finish.rounds=0"), r"finish\.rounds must be at least 1"),
+    (("search", "pruning=admm", "pruning.rho=0"), r"pruning\.rho must be above 0, got 0"),
+    (("search", "pruning=soft"), r"pruning=soft: pruning has no option 'soft'; known: .*gradual"),
+    (("search", "pruning=gradual", "pruning.rho=1"), r"unknown option 'pruning\.rho'"),
     (("search", "resume=/nowhere"), "is no run that can be resumed: it has no checkpoint/config.yaml"),
     (("search", "resume=/nowhere", "seed=1"), "takes no other arguments, got seed=1"),
     (("search", *FAST, "space.include=[lay*]"), r"no layer matches the pattern 'lay\*'; layers: features\.0"),

@@ -1,0 +1,43 @@
+"""The network of a plan as a search ends with it: refitted, its batch-norms recalibrated."""
+
+from torch import nn
+
+from ..compression.assembly import fold_batch_norms
+from ..compression.bank import Bank
+from ..compression.plan import Plan
+from ..compression.refit import refit
+from ..compression.survey import Survey
+from ..evaluation.recalibration import RelativeRecalibration
+from ..tasks.task import Task
+
+__all__ = ["PlanNetworks"]
+
+
+class PlanNetworks:
+    """Makes networks of plans.
+
+    Args:
+        task: The original network and its data.
+        survey: Its search space.
+        bank: The variants.
+        images: Calibration images of a refit, at most.
+    """
+
+    def __init__(self, task: Task, survey: Survey, bank: Bank, images: int) -> None:
+        self.task = task
+        self.space = bank.space
+        self._survey = survey
+        self._bank = bank
+        self._inputs = task.calibrate.inputs(slice(0, images))
+        self._recalibration = RelativeRecalibration(task.model, self._inputs)
+
+    def refitted(self, plan: Plan) -> nn.Module:
+        """The network with its batch-norms beside the layers; it shares tensors with the original and the bank."""
+        if plan.hash == self.space.keep_plan.hash:
+            return self.task.model
+        network = refit(self.task.model, plan, self._bank, self._inputs)
+        return self._recalibration.apply(network, self._bank.kept_channels(plan))
+
+    def folded(self, network: nn.Module) -> nn.Module:
+        """The same function with the batch-norms inside the layers before them."""
+        return fold_batch_norms(network, self._survey.batch_norm_pairs)
