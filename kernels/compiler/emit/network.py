@@ -53,12 +53,14 @@ class Source:
         header: The header file.
         weights: The weights file.
         facts: What the network says of itself.
+        owners: Of each function that is called the layer that it is of.
     """
 
     c: str
     header: str
     weights: bytes
     facts: Facts
+    owners: tuple[str, ...] = ()
 
 
 def emit_network(
@@ -67,6 +69,7 @@ def emit_network(
     tiles: Mapping[str, Tile] | None = None,
     prefix: str = "espalier",
     version: str = "",
+    is_timed: bool = False,
 ) -> Source:
     """Emit a network.
 
@@ -76,6 +79,7 @@ def emit_network(
         tiles: A tuner's choices by layer.
         prefix: Of the functions' names.
         version: Of Espalier, for the network's own account of itself.
+        is_timed: Whether the library keeps the time of each function, for a tuner.
     """
     layouts = choose_layouts(network, instruction_set.lanes)
     places, floats = _places(network, layouts)
@@ -85,7 +89,7 @@ def emit_network(
     for layer in network.layers:
         _emit(program, layer, (tiles or {}).get(layer.name))
     _emit_output(program, network)
-    return _source(program, network, prefix, version)
+    return _source(program, network, prefix, version, is_timed)
 
 
 def _places(network: Network, layouts: Mapping[str, Layout]) -> tuple[dict[str, int], int]:
@@ -154,7 +158,7 @@ _EMITTERS: dict[type[Layer], Callable[[Program, Any], None]] = {
 }
 
 
-def _source(program: Program, network: Network, prefix: str, version: str) -> Source:
+def _source(program: Program, network: Network, prefix: str, version: str, is_timed: bool) -> Source:
     account = {
         "espalier": version,
         "format": FORMAT_VERSION,
@@ -175,9 +179,9 @@ def _source(program: Program, network: Network, prefix: str, version: str) -> So
         prelude(program.instruction_set),
         before_layers(program, facts),
         layers,
-        after_layers(program, facts),
+        after_layers(program, facts, is_timed),
     ]
-    return Source("\n".join(parts), header(facts), _weights(program, structure), facts)
+    return Source("\n".join(parts), header(facts), _weights(program, structure), facts, tuple(program.owners))
 
 
 def _weights(program: Program, structure: int) -> bytes:

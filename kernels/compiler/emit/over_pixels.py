@@ -3,7 +3,7 @@
 from ...bcrc import Bcrc
 from ..ir import Convolution
 from ..layout import Layout
-from .panels import Packed, live_rows, pack, panels_of, split_columns, stored_matrix
+from .panels import Packed, dense_matrix, live_rows, pack, panels_of, split_columns, stored_matrix
 from .pixel_kernels import PixelKernel
 from .prelude import activated
 from .program import Program, numbers, table
@@ -21,7 +21,7 @@ def emit_over_pixels(program: Program, layer: Convolution, tile: Tile | None) ->
     reading = None if program.is_given(layer.inputs[0]) else in_place(program, layer)
     if reading is None or (reading.down, reading.across) != (out.row_stride, 1):
         reading = gathered(program, layer, out.row_stride)
-    stored = stored_matrix(layer, tile.rows)
+    stored = dense_matrix(layer) if tile.is_dense else stored_matrix(layer, tile.rows)
     panels, is_added = panels_of(stored, tile.rows, live_rows(layer))
     parts = [panels] if is_added else split_columns(panels, tile.columns)
     packed = pack([panel for part in parts for panel in part], layer.bias, reading.offset)
@@ -139,6 +139,7 @@ class _Body:
             self._has_mask,
             continues=self._is_added or place > 0,
             finishes=not self._is_added and place == self._parts - 1,
+            unroll=self._tile.unroll,
         )
         return self._program.kernel(kernel.name, kernel.text())
 

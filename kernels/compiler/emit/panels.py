@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ...bcrc import Bcrc
 from ..ir import Convolution, Floats
 
-__all__ = ["Packed", "Panel", "live_rows", "pack", "panels_of", "split_columns", "stored_matrix"]
+__all__ = ["Packed", "Panel", "dense_matrix", "live_rows", "pack", "panels_of", "split_columns", "stored_matrix"]
 
 Integers = NDArray[np.int64]
 
@@ -97,8 +97,18 @@ def _filled(values: Floats, rows: int) -> Floats:
 
 def stored_matrix(layer: Convolution, row_multiple: int) -> Bcrc:
     """A convolution's weights over all input channels in compact storage."""
+    return Bcrc.of_matrix(_whole(layer), layer.blocks if layer.groups == 1 else None, row_multiple)
+
+
+def dense_matrix(layer: Convolution) -> Bcrc:
+    """The same with all columns in all rows that somebody reads."""
+    matrix = _whole(layer)
+    return Bcrc.of_groups(matrix, [(live_rows(layer), np.arange(matrix.shape[1]))])
+
+
+def _whole(layer: Convolution) -> Floats:
     if layer.groups == 1:
-        return Bcrc.of_matrix(layer.matrix, layer.blocks, row_multiple)
+        return layer.matrix
     outputs, per_group = layer.weight.shape[:2]
     positions = layer.kernel[0] * layer.kernel[1]
     whole = np.zeros((outputs, layer.groups * per_group * positions), np.float32)
@@ -106,7 +116,7 @@ def stored_matrix(layer: Convolution, row_multiple: int) -> Bcrc:
         rows = slice(group * outputs // layer.groups, (group + 1) * outputs // layer.groups)
         columns = slice(group * per_group * positions, (group + 1) * per_group * positions)
         whole[rows, columns] = layer.matrix[rows]
-    return Bcrc.of_matrix(whole, None, row_multiple)
+    return whole
 
 
 def live_rows(layer: Convolution) -> Integers:

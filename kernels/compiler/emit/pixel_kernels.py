@@ -24,6 +24,7 @@ class PixelKernel:
         is_masked: Whether points that are no pixels become zero.
         continues: Whether its sums begin with what is in the output's place.
         finishes: Whether it ends with residual, activation and zeros.
+        unroll: Columns that a pass of its loop computes.
     """
 
     rows: int
@@ -34,6 +35,7 @@ class PixelKernel:
     is_masked: bool
     continues: bool = False
     finishes: bool = True
+    unroll: int = 1
 
     @property
     def name(self) -> str:
@@ -44,6 +46,8 @@ class PixelKernel:
         else:
             parts.append("open")
         end = "_".join(part for part in parts if part) or "plain"
+        if self.unroll > 1:
+            end += f"_by_{self.unroll}"
         return f"pixels_{self.rows}x{self.vectors}_{self.index_type.removesuffix('_t')}_{end}"
 
     def text(self) -> str:
@@ -55,6 +59,7 @@ class PixelKernel:
             "    const int32_t *restrict rows, const float *restrict residual, const int32_t *restrict mask) {",
             "  (void)bias; (void)residual; (void)mask;",
             *(f"  v a{row}_{vector} = {self._start(row, vector)};" for row, vector in tile),
+            *([f"#pragma GCC unroll {self.unroll}"] if self.unroll > 1 else []),
             "  for (int c = 0; c < columns; c++) {",
             "    const float *p = x + offsets[c];",
             "    PREFETCH(w);",

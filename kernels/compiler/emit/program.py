@@ -48,6 +48,7 @@ class Program:
         instruction_set: Whose vectors are used.
         layouts: Of every tensor by name.
         places: Where every tensor begins in the arena, in floats.
+        owners: Of each function of `calls` the layer that it is of.
     """
 
     instruction_set: InstructionSet
@@ -60,6 +61,7 @@ class Program:
     kernels: dict[str, str] = field(default_factory=dict)
     functions: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    owners: list[str] = field(default_factory=list)
     masks: dict[Layout, int] = field(default_factory=dict)
     _point_kernels: dict[str, str] = field(default_factory=dict)
 
@@ -133,6 +135,7 @@ class Program:
             f"  (void)a; (void)threads; (void)t;\n{body}}}\n"
         )
         self.calls.append(name)
+        self.owners.append(title.partition(":")[0])
 
 
 def table(name: str, rows: Sequence[Sequence[Any]]) -> str:

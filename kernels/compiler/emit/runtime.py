@@ -287,16 +287,45 @@ def before_layers(program: Program, facts: Facts) -> str:
     return _filled(_BEFORE, PREFIX=facts.prefix, MAX_THREADS=MAX_THREADS, SCRATCH=program.arena_floats)
 
 
-def after_layers(program: Program, facts: Facts) -> str:
-    """What calls the layers."""
+_TIMED = """
+#include <time.h>
+
+static double times_us[@CALLS@];
+
+static double now_us(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return 1e6 * (double)now.tv_sec + 1e-3 * (double)now.tv_nsec;
+}
+
+EXPORT const double *@PREFIX@_times(void) { return times_us; }
+"""
+
+
+def after_layers(program: Program, facts: Facts, is_timed: bool = False) -> str:
+    """What calls the layers.
+
+    Args:
+        program: With all layers.
+        facts: Of the network.
+        is_timed: Whether the time of each call is kept, for a tuner.
+    """
     calls = "".join(f"  {name}(n, t);\n  wait_for_all(n, t);\n" for name in program.calls)
+    before = ""
+    if is_timed:
+        before = _filled(_TIMED, CALLS=max(1, len(program.calls)), PREFIX=facts.prefix)
+        calls = "  double from = now_us(), to;\n" + "".join(
+            f"  {name}(n, t);\n  wait_for_all(n, t);\n"
+            f"  to = now_us();\n  if (!t) times_us[{place}] = to - from;\n  from = to;\n"
+            for place, name in enumerate(program.calls)
+        )
     indices = [section for section in program.sections if section.index_bytes]
     lines = ", ".join(
         f"{{{s.offset}, {len(s.data) // s.index_bytes}, {s.smallest}, {s.largest}, {s.index_bytes}}}" for s in indices
     )
     arena_bytes = 4 * (program.arena_floats + program.scratch_floats + 16 * program.lanes)
     needed = program.instruction_set.needed
-    return _filled(
+    return before + _filled(
         _AFTER,
         CALLS=calls,
         PREFIX=facts.prefix,

@@ -4,13 +4,7 @@ from dataclasses import dataclass
 
 from ...instruction_set import InstructionSet
 
-__all__ = ["Tile", "candidates", "default_tile"]
-
-#: More vectors of pixels at once serve no layer.
-_MOST_VECTORS = 6
-
-#: Rows of a tile at most.
-_MOST_ROWS = 24
+__all__ = ["GENES", "Tile", "default_tile", "fits"]
 
 
 @dataclass(frozen=True, order=True)
@@ -23,28 +17,39 @@ class Tile:
         block: Register tiles of pixels that follow each other before the next rows.
         columns: Columns of the matrix after which the next rows come, so that the inputs of some pixels stay in the
             nearest cache; 0 for all.
+        unroll: Columns that a loop computes at once.
+        is_dense: Whether zeros are multiplied like other weights.
     """
 
     rows: int
     vectors: int
     block: int = 1
     columns: int = 0
+    unroll: int = 1
+    is_dense: bool = False
 
 
-def candidates(instruction_set: InstructionSet, vectors: int) -> list[Tile]:
-    """Register tiles that fit.
+#: What a tuner may choose of each.
+GENES: dict[str, tuple[int, ...]] = {
+    "rows": (4, 6, 8, 12, 16, 24),
+    "vectors": (1, 2, 3, 4, 5, 6),
+    "block": (1, 2, 4, 8, 16),
+    "columns": (0, 144, 288),
+    "unroll": (1, 2),
+    "is_dense": (0, 1),
+}
+
+
+def fits(tile: Tile, instruction_set: InstructionSet, vectors: int) -> bool:
+    """Whether registers hold a tile's sums, inputs and one weight, and the layer has so many pixels.
 
     Args:
-        instruction_set: Whose registers hold sums, inputs and one weight.
+        tile: Any.
+        instruction_set: Whose registers.
         vectors: Vectors of pixels of the layer.
     """
-    found = []
-    for across in range(1, min(_MOST_VECTORS, vectors) + 1):
-        most = (instruction_set.registers - 1 - across) // across
-        for rows in (4, 6, 8, 12, 16, 24):
-            if rows <= min(most, _MOST_ROWS):
-                found += [Tile(rows, across, block) for block in (1, 2, 4, 8) if block * across < 2 * vectors]
-    return found
+    registers = tile.rows * tile.vectors + tile.vectors + 1
+    return registers <= instruction_set.registers and tile.vectors <= vectors and tile.block < 2 * vectors
 
 
 def default_tile(instruction_set: InstructionSet, vectors: int) -> Tile:
