@@ -72,7 +72,7 @@ def rates_of(network: nn.Module, original: nn.Module) -> tuple[float, float]:
     codecs = [module for module in network.modules() if isinstance(module, BlockSparseCodec)]
     whole, kept = sum(codec.shape.numel() for codec in codecs), sum(codec.n_parameters for codec in codecs)
     total = sum(parameter.numel() for name, parameter in original.named_parameters() if "weight" in name)
-    return total / (total - whole + kept), whole / max(1, kept)
+    return total / (total - whole + kept), whole / kept if kept else 1.0
 
 
 def finished(

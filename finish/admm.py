@@ -60,7 +60,7 @@ class Admm(ApproachingPruning):
         rho: How much a distance counts, above 0.
     """
 
-    rho: float = 3e-3
+    rho: float = 1e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -99,10 +99,11 @@ class ApproachingPruning(PruningMethod):
 
     @override
     def prune(self, networks: PlanNetworks, plan: Plan, seed: int) -> tuple[nn.Module, PruningReport] | None:
-        network = copy.deepcopy(networks.refitted(dense_plan(plan, networks.space)))
-        sites = block_sites(network, plan, networks.space)
-        if not sites:
+        dense = dense_plan(plan, networks.space)
+        if dense == plan:
             return None
+        network = copy.deepcopy(networks.refitted(dense))
+        sites = block_sites(network, plan, networks.space)
         distances, losses = self._approach(network, sites, networks, seed)
         replace_by_stored(network, sites)
         return network, PruningReport(self.name, distances, losses, retrained(network, networks, self.retraining, seed))

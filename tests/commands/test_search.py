@@ -140,11 +140,13 @@ def test_the_report_of_what_is_out_of_the_ordinary(finished: Finished, summary: 
     nothing = {"latency_ms": 0.0, "parameters": 0.0}
     width = {"site": "a.width", "kind": "width", "choice": "width scaling (kept 0.5)", "original": nothing}
     changed = {"layers": [*summary["layers"], width | {"plan": nothing}], "split_gap": "the original has 99 % here"}
+    changed |= {"pruning": {"method": "admm", "retraining": {"accuracy_before": 0.5, "accuracy_after": 0.9}}}
     write_report(tmp_path, summary | changed, "seed: 0")
     page = (tmp_path / "report.html").read_text()
     row = r"<td>a\.width</td><td class=\"left\">width scaling \(kept 0\.5\)</td>(<td>\u2013</td>\s*){4}"
     assert re.search(row, page)
-    for text in ("A dash in the table stands at a width or a skipped block", "The original has 99 % here."):
+    dash = "A dash in the table stands at a width or a skipped block"
+    for text in (dash, "The original has 99 % here.", "weights by admm; retraining took them"):
         assert text in page
         assert text not in ordinary
     for text in ("accuracy on the search split", "<details><summary>The composed configuration</summary>"):
