@@ -25,11 +25,13 @@ class BlockWeight:
         parameter: Is trained.
         technique: Knows the blocks.
         rate: How many times fewer weights in the end.
+        gates: Of a recurrent layer; 1 for others.
     """
 
     parameter: nn.Parameter
     technique: BcrPruning
     rate: float
+    gates: int = 1
 
     @torch.no_grad()
     def kept(self, values: Tensor, rate: float | None = None) -> KeptBlocks:
@@ -40,7 +42,7 @@ class BlockWeight:
             rate: Another than the final one.
         """
         energy = values.detach().flatten(1).double().square()
-        return self.technique.keep(energy, self.parameter.shape, rate or self.rate)
+        return self.technique.keep(energy, self.parameter.shape, rate or self.rate, self.gates)
 
     @torch.no_grad()
     def mask(self, values: Tensor, rate: float | None = None) -> Tensor:
@@ -131,8 +133,12 @@ def _block_site(network: nn.Module, site: Site, technique: BcrPruning, rate: flo
     is_over_signals = isinstance(layer, OverSignals)
     inner = layer.inner if isinstance(layer, OverSignals) else layer
     weights = {
-        name: BlockWeight(parameter, technique, rate)
+        name: BlockWeight(parameter, technique, rate, _gates(inner, parameter))
         for name, parameter in inner.named_parameters()
         if name.startswith("weight")
     }
     return BlockSite(path, inner, weights, is_over_signals)
+
+
+def _gates(layer: nn.Module, parameter: Tensor) -> int:
+    return len(parameter) // layer.hidden_size if isinstance(layer, nn.RNNBase) else 1

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -79,6 +79,8 @@ class BcrPruning(StoringTechnique):
         row_multiple: Kept rows of a block come in multiples of it, which vector units like.
         column_order: "channel": the columns are ordered by input channel, then by position in the kernel; "kernel": by
             position, then by channel.
+        shares_gates: Whether the gates of a recurrent layer keep the same of each of their matrices, where whole blocks
+            of rows fit into a gate: engines then load a state's numbers once for all gates.
         kinds: Of the layers it is offered at: "conv2d", "linear", "recurrent".
 
     Raises:
@@ -94,6 +96,7 @@ class BcrPruning(StoringTechnique):
         block_columns: int = 144,
         row_multiple: int = 4,
         column_order: ColumnOrder = "channel",
+        shares_gates: bool = False,
         kinds: Sequence[str] = LAYER_KINDS,
     ) -> None:
         super().__init__(kinds)
@@ -104,6 +107,7 @@ class BcrPruning(StoringTechnique):
         if column_order not in get_args(ColumnOrder):
             raise EspalierError(f"bcr_pruning.column_order must be channel or kernel, got {column_order!r}")
         self._column_order: ColumnOrder = column_order
+        self._shares_gates = shares_gates
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:
@@ -119,7 +123,7 @@ class BcrPruning(StoringTechnique):
 
     @override
     def encode(self, weight: Weight, choice: Choice) -> tuple[Codec, Tensor]:
-        kept = self.keep(salience(weight).square(), weight.shape, float(choice["rate"]))
+        kept = self.keep(salience(weight).square(), weight.shape, float(choice["rate"]), weight.gates)
         matrix = pruned(weight, kept.mask())
         return kept.codec(matrix, weight.shape), matrix
 
@@ -132,7 +136,7 @@ class BcrPruning(StoringTechnique):
         grid = BlockGrid(shape[0], math.prod(shape[1:]), self._block_rows, self._block_columns)
         return grid, column_order(shape, self._column_order)
 
-    def keep(self, energy: Tensor, shape: Sequence[int], rate: float) -> KeptBlocks:
+    def keep(self, energy: Tensor, shape: Sequence[int], rate: float, gates: int = 1) -> KeptBlocks:
         """What to keep of a matrix.
 
         Args:
@@ -140,10 +144,15 @@ class BcrPruning(StoringTechnique):
                 sparse in this way.
             shape: Of the weight tensor.
             rate: How many times fewer weights, at least 1.
+            gates: Of a recurrent layer, whose matrices lie below each other; 1 for others.
         """
         grid, order = self.ordered_grid(shape)
-        budget = max(1, int(energy.numel() / rate))
-        return KeptBlocks(grid, *project(energy[:, order], grid, budget, self._row_multiple), order)
+        ordered = energy[:, order]
+        shared = gates if self._shares_gates and shape[0] % (gates * self._block_rows) == 0 else 1
+        one = replace(grid, rows=shape[0] // shared)
+        summed = ordered.view(shared, one.rows, -1).sum(0)
+        rows, columns = project(summed, one, max(1, int(summed.numel() / rate)), self._row_multiple)
+        return KeptBlocks(grid, rows.repeat(shared, 1), columns.repeat(shared, 1), order)
 
 
 def column_order(shape: Sequence[int], order: ColumnOrder) -> Tensor:

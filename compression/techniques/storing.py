@@ -36,6 +36,7 @@ class Weight:
         covariance: Of its inputs, float64, (K, K).
         mean: Of its inputs, float64, (K,).
         factor: See `fitting.compensation`; float64, (K, K).
+        gates: Of a recurrent layer, whose matrices lie below each other; 1 for others.
         sparse: Which elements an earlier technique kept; None where none was pruned.
     """
 
@@ -46,6 +47,7 @@ class Weight:
     covariance: Tensor
     mean: Tensor
     factor: Tensor
+    gates: int = 1
     sparse: SparseCodec | None = None
 
     @property
@@ -116,7 +118,8 @@ def _weights(layer: nn.Module, dense: nn.Module, calibration: Calibration) -> It
         codec = stored.get(name)
         sparse = codec if isinstance(codec, SparseCodec) else None
         inputs = _inputs(name, matrix.shape[1], calibration)
-        yield Weight(name, name.replace("weight", "bias"), parameter.shape, matrix, *inputs, sparse)
+        gates = len(matrix) // dense.hidden_size if isinstance(dense, nn.RNNBase) else 1
+        yield Weight(name, name.replace("weight", "bias"), parameter.shape, matrix, *inputs, gates, sparse)
 
 
 def _inputs(name: str, size: int, calibration: Calibration) -> tuple[Tensor, Tensor, Tensor]:

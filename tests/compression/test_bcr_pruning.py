@@ -217,6 +217,39 @@ def test_values_are_trained_where_they_are_kept() -> None:
     assert not codec.decode()[~codec.mask()].any()
 
 
+def test_gates_share_what_holds_most_of_all_of_them() -> None:
+    """Brute force over one block of rows: the sum of the gates' energies decides."""
+    energy = torch.cat([_energy(3, 4, seed) for seed in range(3)])
+    technique = BcrPruning((2.0,), block_rows=3, block_columns=4, row_multiple=1, shares_gates=True)
+    kept = technique.keep(energy, (9, 4), 2.0, gates=3)
+    masks = kept.mask().view(3, 3, 4)
+    assert torch.equal(masks[0], masks[1])
+    assert torch.equal(masks[0], masks[2])
+    summed = energy.view(3, 3, 4).sum(0)
+    assert float(summed[masks[0]].sum()) == pytest.approx(_best(summed, 6), rel=0.02)
+    alone = BcrPruning((2.0,), block_rows=3, block_columns=4, row_multiple=1).keep(energy, (9, 4), 2.0, gates=3)
+    assert not torch.equal(alone.mask()[:3], alone.mask()[3:6])
+
+
+def test_gates_share_nothing_where_blocks_reach_into_two() -> None:
+    technique = BcrPruning((2.0,), block_rows=4, block_columns=4, row_multiple=1, shares_gates=True)
+    plain = BcrPruning((2.0,), block_rows=4, block_columns=4, row_multiple=1)
+    energy = _energy(9, 4, 0)
+    assert torch.equal(technique.keep(energy, (9, 4), 2.0, 3).mask(), plain.keep(energy, (9, 4), 2.0).mask())
+
+
+def test_a_recurrent_layer_is_stored_with_shared_gates() -> None:
+    torch.manual_seed(0)
+    layer = nn.GRU(8, 16, batch_first=True)
+    site = Site("x", "recurrent", (5, 8), (5, 16), ("x",))
+    technique = BcrPruning((2.0,), block_rows=16, block_columns=8, row_multiple=16, shares_gates=True)
+    stored = technique.build(layer, site, Choice.of("bcr_pruning", rate=2.0), _white(8)).dense()
+    for weight in (stored.weight_ih_l0, stored.weight_hh_l0):
+        first, second, third = (weight != 0).view(3, 16, -1)
+        assert torch.equal(first, second)
+        assert torch.equal(first, third)
+
+
 def test_damaged_files_are_refused() -> None:
     torch.manual_seed(0)
     layer, site = nn.Conv2d(4, 8, 3), Site("x", "conv2d", (4, 8, 8), (8, 6, 6), ("x",))
