@@ -1,10 +1,9 @@
 """What a layer of ours tells the tracer and the engines about itself."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from torch import nn
-from typing_extensions import TypeGuard
 
 from .opspec import OpSpec, Shape
 

@@ -1,12 +1,11 @@
 """What block column-row pruning keeps of a matrix."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
-from typing_extensions import TypeGuard
 
 from .block_grid import BlockGrid
 

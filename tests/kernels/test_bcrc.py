@@ -103,7 +103,9 @@ def test_any_block_pruned_matrix_comes_back(
     assert stored.kept == np.count_nonzero(matrix), "no zero is stored"
 
 
-@pytest.mark.parametrize("blocks", [None, Blocks(BlockGrid(3, 4, 2, 2), np.zeros((4, 2), bool), np.zeros((4, 2), bool), np.arange(4))])
+@pytest.mark.parametrize(
+    "blocks", [None, Blocks(BlockGrid(3, 4, 2, 2), np.zeros((4, 2), bool), np.zeros((4, 2), bool), np.arange(4))]
+)
 def test_a_matrix_of_zeros_stores_nothing(blocks: Blocks | None) -> None:
     stored = Bcrc.of_matrix(np.zeros((3, 4), np.float32), blocks)
     assert (stored.kept, stored.groups(), stored.shape) == (0, [], (3, 4))

@@ -25,7 +25,9 @@ def _can_sanitize() -> bool:
     if shutil.which("gcc") is None:
         return False
     command = [*_SANITIZED, "-x", "c", "-", "-o", "/dev/null"]
-    return not subprocess.run(command, input=b"int main(void) { return 0; }", capture_output=True).returncode
+    return not subprocess.run(
+        command, input=b"int main(void) { return 0; }", capture_output=True, check=False
+    ).returncode
 
 
 needs_sanitizers = pytest.mark.skipif(not _can_sanitize(), reason="needs gcc with its sanitizers")
@@ -52,7 +54,9 @@ def _sparse() -> nn.Module:
             nn.Conv2d(3, 3, 1),
             prune(PrunedConv2d(3, 40, 3, padding=1), (32, 9), (0.25, 0.5)),
             nn.Sequential(nn.AdaptiveAvgPool2d((3, 2)), prune(PrunedConv2d(3, 40, 3, 1, 1), (32, 9), (0.25, 0.5))),
-            nn.Sequential(nn.AdaptiveAvgPool2d((3, 2)), nn.Conv2d(3, 3, 3, 1, 1, groups=3), nn.Flatten(), nn.Linear(18, 9)),
+            nn.Sequential(
+                nn.AdaptiveAvgPool2d((3, 2)), nn.Conv2d(3, 3, 3, 1, 1, groups=3), nn.Flatten(), nn.Linear(18, 9)
+            ),
             _Steps(nn.GRU(3, 9, batch_first=True, bidirectional=True)),
             _Steps(prune(PrunedRecurrent["lstm"](3, 17, batch_first=True), (32, 4), (0.25, 0.5))),
         ]

@@ -48,7 +48,11 @@ def _reflected(padding: int) -> nn.Module:
 _IMAGE, _SEQUENCE, _VECTOR = (3, 8, 8), (6, 4), (8,)
 
 _REFUSED = [
-    (nn.LayerNorm(8), _VECTOR, "operator aten.layer_norm.default cannot be compiled; compiled are: adaptive_avg_pool1d"),
+    (
+        nn.LayerNorm(8),
+        _VECTOR,
+        "operator aten.layer_norm.default cannot be compiled; compiled are: adaptive_avg_pool1d",
+    ),
     (nn.ConvTranspose2d(3, 4, 3), _IMAGE, "operator aten.conv_transpose2d.input cannot be compiled"),
     (nn.GELU(), _IMAGE, "operator aten.gelu.default cannot be compiled"),
     (nn.Linear(8, 3), _IMAGE, r"a linear layer over the last axis of image \(3, 8, 8\) cannot be compiled"),

@@ -108,7 +108,7 @@ def test_arrays_are_read_and_written_where_they_lie(files: CompiledFiles, inputs
     addresses: list[tuple[int, int]] = []
     run = network._run
 
-    def noted(handle, given, written, batch):  # noqa: ANN001, ANN202
+    def noted(handle, given, written, batch):
         addresses.append(tuple(np.ctypeslib.as_array(one, (1,)).ctypes.data for one in (given, written)))
         return run(handle, given, written, batch)
 
@@ -178,13 +178,12 @@ def test_a_folder_may_be_compiled_into_again(tmp_path: Path) -> None:
         assert error(compiler.network(module, inputs)(inputs), expected(module, inputs)) <= TOLERANCE
 
 
-def test_instructions_that_the_processor_lacks_are_no_crash(compiler: Compiler, monkeypatch) -> None:
+def test_instructions_that_the_processor_lacks_are_no_crash(compiler: Compiler) -> None:
     files = compiler.files(nn.Linear(4, 3), torch.randn(1, 4))
     text = files.source.read_text(encoding="utf-8")
-    if "__builtin_cpu_supports" not in text:
+    changed = text.replace("const unsigned state = ", "const unsigned state = 0x80000000u | ")
+    if changed == text:
         pytest.skip("this instruction set needs nothing special")
-    begin = text.index("return __builtin_cpu_supports")
-    changed = text[:begin] + "return 0;" + text[text.index(";", begin) + 1 :]
     files.source.write_text(changed, encoding="utf-8")
     compiler.toolchain.library(files.source, files.library, instruction_set(HOST_SETS[0]))
     with pytest.raises(EspalierError, match="this processor lacks instructions that the network was compiled for"):
@@ -203,7 +202,7 @@ def test_compilers_that_are_missing_or_fail(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.undo()
     source = tmp_path / "bad.c"
     source.write_text("int f(void) { return nothing; }\n", encoding="utf-8")
-    with pytest.raises(EspalierError, match="the C compiler .* fails: bad.c:1.*error"):
+    with pytest.raises(EspalierError, match=r"the C compiler .* fails: bad\.c:1.*error"):
         find_toolchain().library(source, tmp_path / "bad.so", instruction_set("plain"))
     with pytest.raises(EspalierError, match="the C compiler false fails: exit status 1"):
         Toolchain(("false",)).library(source, tmp_path / "bad.so", instruction_set("plain"))
