@@ -19,7 +19,7 @@ class InstructionSet:
         registers: Vector registers.
         flags: What C compilers need to be told.
         machine: The processor family, as `uname -m` calls it; "" for any.
-        needed: Names of /proc/cpuinfo and of __builtin_cpu_supports without which the code cannot run.
+        needed: Names of /proc/cpuinfo without which the code cannot run.
     """
 
     name: str

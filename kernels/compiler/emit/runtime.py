@@ -10,6 +10,16 @@ MAGIC = b"ESPALIER"
 FORMAT_VERSION = 1
 HEADER_BYTES = 64
 
+#: Where the processor says that it has some instructions: in the words of its leaves 1 and 7.
+_CPUID = {
+    "avx2": "seventh >> 5",
+    "avx512bw": "seventh >> 30",
+    "avx512dq": "seventh >> 17",
+    "avx512f": "seventh >> 16",
+    "avx512vl": "seventh >> 31",
+    "fma": "first >> 12",
+}
+
 #: What the functions return -> what it means.
 ERRORS = {
     1: "the weights file cannot be opened",
@@ -89,6 +99,10 @@ static void wait_for_all(const struct network *n, int t) {
 """
 
 _AFTER = """
+#if @HAS_NEEDS@
+#include <cpuid.h>
+#endif
+
 static void work(const struct network *n, int t) {
 @CALLS@}
 
@@ -170,9 +184,14 @@ static void *pages(size_t bytes) {
   return memory;
 }
 
+/* Asks the processor itself: what __builtin_cpu_supports reads is not filled in by every compiler's library. */
 static int processor_fits(void) {
-#if (defined(__x86_64__) || defined(__i386__)) && @HAS_NEEDS@
-  __builtin_cpu_init();
+#if @HAS_NEEDS@
+  unsigned a, b, first, seventh, d, low, high;
+  const unsigned state = @STATE@;
+  if (!__get_cpuid(1, &a, &b, &first, &d) || !(first >> 27 & 1)) return 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  if ((low & state) != state || !__get_cpuid_count(7, 0, &a, &seventh, &b, &d)) return 0;
   return @NEEDS@;
 #else
   return 1;
@@ -339,7 +358,8 @@ def after_layers(program: Program, facts: Facts, is_timed: bool = False) -> str:
         MASKS=_masks(program),
         MAX_THREADS=MAX_THREADS,
         HAS_NEEDS=int(bool(needed)),
-        NEEDS=" && ".join(f'__builtin_cpu_supports("{name}")' for name in needed) or "1",
+        STATE="0xe6" if "avx512f" in needed else "0x6",
+        NEEDS=" && ".join(f"({_CPUID[name]} & 1)" for name in needed) or "1",
         INPUT=facts.input_floats,
         OUTPUT=facts.output_floats,
         JSON='"' + facts.json.replace("\\", "\\\\").replace('"', '\\"') + '"',
