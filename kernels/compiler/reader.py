@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,7 @@ def read_network(module: nn.Module, example_input: Tensor) -> Network:
         f"{path}.{name}".lstrip("."): found
         for path, layer in module.named_modules()
         if isinstance(layer, BlockPruned)
-        for name, found in layer.blocks().items()
+        for name, found in layer.kept_blocks().items()
     }
     ordinary = replaced(module, lambda layer: layer.dense() if isinstance(layer, StoredSmall) else None).eval()
     _check_runs(ordinary, example_input)
@@ -117,7 +118,8 @@ def _no_log() -> Iterator[None]:
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         logging.disable(previous)
 
