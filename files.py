@@ -13,7 +13,16 @@ import platformdirs
 
 from .errors import FormatError
 
-__all__ = ["atomic_path", "cache_folder", "content_hash", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "cache_folder",
+    "content_hash",
+    "read_json",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 
 def cache_folder() -> Path:
@@ -47,6 +56,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of the folder `path` when the block ends without an error.
+
+    Args:
+        path: The folder that appears whole or not at all; the folder above it is made.
+
+    Yields:
+        The folder to write into.
+    """
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
+        fresh = Path(name) / "fresh"
+        fresh.mkdir()
+        yield fresh
+        if path.exists():
+            path.replace(Path(name) / "old")
+        fresh.replace(path)
 
 
 def _umask() -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import EspalierError
 
-__all__ = ["DEFAULTS", "options", "spaces_with"]
+__all__ = ["DEFAULTS", "option_file", "options", "spaces_with"]
 
 #: Group -> the option of `conf/config.yaml`; "" where there is none.
 DEFAULTS = {
@@ -27,6 +27,7 @@ DEFAULTS = {
     "finish": "refit_distil",
     "tracker": "wandb",
     "experiment": "",
+    "target": "",
 }
 
 
@@ -48,6 +49,18 @@ def options(group: str, folders: Sequence[Path] = ()) -> dict[str, str]:
         for path in sorted((root / group).glob("*.yaml")):
             found[path.stem] = _first_comment(path)
     return found
+
+
+def option_file(group: str, name: str, folders: Sequence[Path] = ()) -> Path | None:
+    """The file of an option; None where there is none.
+
+    Args:
+        group: A key of `DEFAULTS`.
+        name: Of the option.
+        folders: More folders of configurations, which come first.
+    """
+    roots = (*folders, Path(str(files("espalier.conf"))))
+    return next((path for root in roots if (path := root / group / f"{name}.yaml").is_file()), None)
 
 
 def spaces_with(technique: str) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ..errors import EspalierError
 from ..hw_models.tables.formats import FORMATS, import_table
 from ..progress import results
-from .profile_subcommands import output_path, parsed
+from .arguments import output_path, parsed
 
 __all__ = ["USAGE", "run"]
 
@@ -25,8 +25,8 @@ estimates single operators from them. What no operator descriptor can state is l
 
 def run(arguments: Sequence[str]) -> None:
     """Import the file on the command line."""
-    words = parsed("import", arguments, 1, ("output", "format", "device"))
-    output = output_path("import", words)
+    words = parsed("profile import", arguments, 1, ("output", "format", "device"))
+    output = output_path("profile import", words)
     if output.exists():
         raise EspalierError(f"{output} exists already: remove it, or give another output=TABLE")
     imported = import_table(words.files[0], words.options.get("format"))

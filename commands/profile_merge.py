@@ -6,7 +6,7 @@ from ..errors import EspalierError
 from ..hw_models.tables.comparison import merge_tables
 from ..hw_models.tables.table import LookupTable
 from ..progress import results
-from .profile_subcommands import output_path, parsed, yes_or_no
+from .arguments import output_path, parsed, yes_or_no
 
 __all__ = ["USAGE", "run"]
 
@@ -24,8 +24,8 @@ uncertainty. Tables in different units are never merged.
 
 def run(arguments: Sequence[str]) -> None:
     """Merge the tables on the command line."""
-    words = parsed("merge", arguments, 2, ("output", "force"))
-    output = output_path("merge", words)
+    words = parsed("profile merge", arguments, 2, ("output", "force"))
+    output = output_path("profile merge", words)
     first, second = map(LookupTable.load, words.files)
     merged = merge_tables(first, second, yes_or_no("force", words.options.get("force", "false")))
     if output.exists() and output.resolve() not in [file.resolve() for file in words.files]:
