@@ -14,6 +14,7 @@ import platformdirs
 from .errors import EspalierError, FormatError
 
 __all__ = [
+    "atomic_folder",
     "atomic_path",
     "cache_folder",
     "check_cache_folder",
@@ -73,6 +74,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of the folder `path` when the block ends without an error.
+
+    Args:
+        path: The folder that appears whole or not at all; the folder above it is made.
+
+    Yields:
+        The folder to write into.
+    """
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
+        fresh = Path(name) / "fresh"
+        fresh.mkdir()
+        yield fresh
+        if path.exists():
+            path.replace(Path(name) / "old")
+        fresh.replace(path)
 
 
 def _umask() -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import EspalierError
 
-__all__ = ["DEFAULTS", "inner_options", "options", "spaces_with"]
+__all__ = ["DEFAULTS", "inner_options", "option_file", "options", "spaces_with"]
 
 #: Group -> the option of `conf/config.yaml`; "" where there is none.
 DEFAULTS = {
@@ -28,6 +28,7 @@ DEFAULTS = {
     "pruning": "masked",
     "tracker": "wandb",
     "experiment": "",
+    "target": "",
 }
 
 
@@ -61,6 +62,18 @@ def inner_options() -> dict[str, str]:
             found.setdefault(name, f"{group}.{name}")
     found.pop("defaults", None)
     return found
+
+
+def option_file(group: str, name: str, folders: Sequence[Path] = ()) -> Path | None:
+    """The file of an option; None where there is none.
+
+    Args:
+        group: A key of `DEFAULTS`.
+        name: Of the option.
+        folders: More folders of configurations, which come first.
+    """
+    roots = (*folders, Path(str(files("espalier.conf"))))
+    return next((path for root in roots if (path := root / group / f"{name}.yaml").is_file()), None)
 
 
 def spaces_with(technique: str) -> list[str]:

@@ -29,6 +29,13 @@ _UNITS = {
     "_points": "in percentage points",
 }
 
+#: Group that no configuration chooses at its top -> where it is chosen.
+_BELONGS = {
+    "energy": "what predicts energy belongs to a device: energy@device.energy",
+    "planner": "a planner belongs to an agent that plans: agent=dyna planner@agent.planner",
+    "target": "a target belongs to compiling: espalier compile RUN_FOLDER target",
+}
+
 
 def explained(error: HydraException, words: Sequence[str]) -> str:
     """The error in one line.
@@ -92,10 +99,8 @@ def _not_in_defaults(key: str, words: Sequence[str]) -> str:
         return technique_advice(f"space.techniques.{found[1]}") or f"{word}: {technique_advice('technique')}"
     if advice := technique_advice(key):
         return f"{word}: {advice}"
-    if key == "planner":
-        return f"{word}: a planner belongs to an agent that plans: agent=dyna planner@agent.planner={option or 'NAME'}"
-    if key == "energy":
-        return f"{word}: what predicts energy belongs to a device: energy@device.energy={option or 'NAME'}"
+    if key in _BELONGS:
+        return f"{word}: {_BELONGS[key]}={option or 'NAME'}"
     return f"{word}: unknown group {key!r}{did_you_mean(key, DEFAULTS)}"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import EspalierError
+from .arguments import config_folders
 from .catalogue import DEFAULTS, options
 
 __all__ = ["run"]
@@ -24,7 +25,7 @@ _GROUPS = {_PLURALS.get(name, f"{name}s"): name for name in DEFAULTS}
 def run(arguments: Sequence[str]) -> None:
     """Print the groups, or the options of one."""
     words = list(arguments)
-    folders = _config_dirs(words)
+    folders = config_folders(words)
     if "-h" in words or "--help" in words:
         sys.stdout.write(_USAGE.format(groups=", ".join(sorted(_GROUPS))))
         return
@@ -32,18 +33,6 @@ def run(arguments: Sequence[str]) -> None:
         raise EspalierError(f"espalier list takes one group, got {' '.join(words)}")
     lines = _group_lines(words[0], folders) if words else _overview(folders)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
-
-
-def _config_dirs(words: list[str]) -> list[Path]:
-    """Take the folders of `--config-dir FOLDER` out of the words."""
-    folders: list[Path] = []
-    while "--config-dir" in words:
-        place = words.index("--config-dir")
-        if place + 1 == len(words):
-            raise EspalierError("--config-dir needs a folder")
-        folders.append(Path(words[place + 1]))
-        del words[place : place + 2]
-    return folders
 
 
 def _overview(folders: Sequence[Path]) -> list[str]:

@@ -10,7 +10,8 @@ from rich.text import Text
 from ..hw_models.tables.comparison import Comparison, compare_tables
 from ..hw_models.tables.formats import read_table
 from ..progress import results
-from .profile_subcommands import amount, parsed, whole_number
+from .arguments import parsed, whole_number
+from .profile_subcommands import amount
 
 __all__ = ["USAGE", "run"]
 
@@ -27,7 +28,7 @@ table's figures over the first's; per kind, their geometric mean.
 
 def run(arguments: Sequence[str]) -> None:
     """Compare the tables on the command line."""
-    words = parsed("diff", arguments, 2, ("most",))
+    words = parsed("profile diff", arguments, 2, ("most",))
     most = whole_number("most", words.options.get("most", "20"))
     first, second = map(read_table, words.files)
     found = compare_tables(first, second)

@@ -26,8 +26,8 @@ from ..hw_models.spaces.latency_csv import latency_columns, read_latency_csv
 from ..hw_models.spaces.nasbench201 import Nasbench201Space
 from ..hw_models.tables.formats import read_table
 from ..progress import results
+from .arguments import Words, output_path, parsed
 from .catalogue import options
-from .profile_subcommands import Words, output_path, parsed
 from .suggestions import did_you_mean
 
 __all__ = ["USAGE", "fitted_device", "run"]
@@ -79,8 +79,8 @@ on such a device, and networks that have some are left out. Then: espalier searc
 
 def run(arguments: Sequence[str]) -> None:
     """Fit the file on the command line."""
-    words = parsed("fit", arguments, 1, ("output", "space", "column", "like"))
-    output = _device_file(output_path("fit", words))
+    words = parsed("profile fit", arguments, 1, ("output", "space", "column", "like"))
+    output = _device_file(output_path("profile fit", words))
     like = fitted_device(words.options["like"]) if "like" in words.options else None
     fewest = _FEWEST if like is None else _FEWEST_LIKE
     measured = _measured(words)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from ..errors import EspalierError
 from ..hw_models.tables.formats import FORMATS, import_table
 from ..progress import results
-from .profile_subcommands import parsed, table_path
+from .arguments import parsed
+from .table_output import table_path
 
 __all__ = ["USAGE", "run"]
 
@@ -25,8 +26,8 @@ estimates single operators from them. What no operator descriptor can state is l
 
 def run(arguments: Sequence[str]) -> None:
     """Import the file on the command line."""
-    words = parsed("import", arguments, 1, ("output", "format", "device"))
-    output = table_path("import", words)
+    words = parsed("profile import", arguments, 1, ("output", "format", "device"))
+    output = table_path("profile import", words)
     if output.exists():
         raise EspalierError(f"{output} exists already: remove it, or give another output=TABLE")
     imported = import_table(words.files[0], words.options.get("format"))

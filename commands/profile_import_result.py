@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from ..hw_models.profiling.saying import noise_text
 from ..hw_models.runner.results import read_result
 from ..progress import results
-from .profile_subcommands import parsed, table_path
-from .table_output import save_into
+from .arguments import parsed
+from .table_output import save_into, table_path
 
 __all__ = ["USAGE", "run"]
 
@@ -25,8 +25,8 @@ espalier search device=table device.table=FILE
 
 def run(arguments: Sequence[str]) -> None:
     """Turn the result on the command line into a table."""
-    words = parsed("import-result", arguments, 1, ("output",))
-    path = table_path("import-result", words)
+    words = parsed("profile import-result", arguments, 1, ("output",))
+    path = table_path("profile import-result", words)
     table, operators, networks = read_result(words.files[0].expanduser())
     save_into(path, table)
     shown = results()

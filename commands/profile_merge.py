@@ -6,7 +6,8 @@ from ..errors import EspalierError
 from ..hw_models.tables.comparison import merge_tables
 from ..hw_models.tables.table import LookupTable
 from ..progress import results
-from .profile_subcommands import parsed, table_path, yes_or_no
+from .arguments import parsed, yes_or_no
+from .table_output import table_path
 
 __all__ = ["USAGE", "run"]
 
@@ -24,8 +25,8 @@ uncertainty. Tables in different units are never merged.
 
 def run(arguments: Sequence[str]) -> None:
     """Merge the tables on the command line."""
-    words = parsed("merge", arguments, 2, ("output", "force"))
-    output = table_path("merge", words)
+    words = parsed("profile merge", arguments, 2, ("output", "force"))
+    output = table_path("profile merge", words)
     first, second = map(LookupTable.load, words.files)
     merged = merge_tables(first, second, yes_or_no("force", words.options.get("force", "false")))
     if output.exists() and output.resolve() not in [file.resolve() for file in words.files]:

@@ -11,7 +11,8 @@ from ..hw_models.tables.formats import read_table
 from ..hw_models.tables.overview import NOISY, KindRow, kind_rows, lines
 from ..hw_models.tables.table import LookupTable
 from ..progress import results
-from .profile_subcommands import amount, parsed, whole_number
+from .arguments import parsed, whole_number
+from .profile_subcommands import amount
 
 __all__ = ["USAGE", "run"]
 
@@ -28,7 +29,7 @@ deviation as a share of the mean: above {100 * NOISY:.0f} % an operator is calle
 
 def run(arguments: Sequence[str]) -> None:
     """Show the table on the command line."""
-    words = parsed("show", arguments, 1, ("slowest",))
+    words = parsed("profile show", arguments, 1, ("slowest",))
     count = whole_number("slowest", words.options.get("slowest", "10"))
     table = read_table(words.files[0])
     if table.is_empty:

@@ -6,10 +6,26 @@ from pathlib import Path
 from ..errors import EspalierError, FormatError
 from ..hw_models.tables.comparison import provenance_differences
 from ..hw_models.tables.table import LookupTable
+from .arguments import Words, output_path
 
-__all__ = ["check_place", "check_same_table", "save_into"]
+__all__ = ["check_place", "check_same_table", "save_into", "table_path"]
 
 _SUFFIXES = (".json", ".parquet")
+
+
+def table_path(name: str, words: Words) -> Path:
+    """The table to write.
+
+    Args:
+        name: Of the command, such as "profile merge".
+        words: Its command line.
+
+    Raises:
+        EspalierError: None was given, or no table can be written there.
+    """
+    path = output_path(name, words).expanduser()
+    check_place(path)
+    return path
 
 
 def check_place(path: Path) -> None:

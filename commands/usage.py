@@ -6,6 +6,7 @@ __all__ = ["COMMANDS", "SEARCH_USAGE", "USAGE"]
 COMMANDS = {
     "search": "compress a network: profile, search, finish, report",
     "profile": "time the operators of a search space on this machine and write the lookup table",
+    "compile": "turn a run's network into C: source, header, shared library and weights for a target",
     "report": "show a run folder, or compare the runs of a sweep",
     "verify": "read a run's network back and count its test accuracy and latency again",
     "list": "show the agents, rewards, tasks, devices, ... that there are",
@@ -21,6 +22,7 @@ examples:
   espalier search task=cifar10_resnet20 demand.latency_ms=2
   espalier search -m agent=ppo,random seed=1,2,3 hydra/launcher=joblib
   espalier report runs/2026-01-01/12-00-00_digits_vgg
+  espalier compile runs/2026-01-01/12-00-00_digits_vgg target=aarch64-linux
   espalier list agents
 
 `espalier COMMAND --help` says more, `espalier --version` which version this is. What can be recomputed is kept in the

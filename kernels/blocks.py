@@ -45,7 +45,7 @@ class Blocks:
 class BlockPruned(Protocol):
     """A layer some of whose parameters are block-pruned matrices."""
 
-    def blocks(self) -> dict[str, Blocks]:
+    def kept_blocks(self) -> dict[str, Blocks]:
         """By the parameter's name, such as "weight" or "weight_hh_l0"."""
 
 

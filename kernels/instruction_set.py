@@ -34,6 +34,11 @@ class InstructionSet:
         """Bytes of a vector."""
         return 4 * self.lanes
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine executes it."""
+        return self.machine in ("", platform.machine()) and set(self.needed) <= _cpu_flags()
+
 
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512")
 
@@ -53,11 +58,7 @@ INSTRUCTION_SETS = {
 
 def host_instruction_set() -> InstructionSet:
     """The widest that this machine executes."""
-    machine, flags = platform.machine(), _cpu_flags()
-    for one in INSTRUCTION_SETS.values():
-        if one.machine == machine and set(one.needed) <= flags:
-            return one
-    return INSTRUCTION_SETS["plain"]
+    return next(one for one in INSTRUCTION_SETS.values() if one.runs_here)
 
 
 def instruction_set(name: str) -> InstructionSet:

@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from ...errors import FormatError
 from ...kernels.block_grid import BlockGrid
+from ...kernels.blocks import Blocks
 from .codecs import Codec
 from .symbols import pack_bits, packed_length, unpack_bits
 
@@ -81,6 +82,12 @@ class BlockSparseCodec(Codec):
     def n_parameters(self) -> int:
         return self._kept
 
+    def blocks(self) -> Blocks:
+        """What of each block is kept, for engines that skip the rest."""
+        rows, columns = (bits.numpy() for bits in self._kept_bits())
+        order = self.order.long() if self.is_reordered else torch.arange(self.row_length)
+        return Blocks(self._grid, rows, columns, order.numpy())
+
     def mask(self) -> Tensor:
         """Which elements are kept: bool, of the tensor's shape."""
         return self._in_order(self._ordered_mask()).view(self.shape)
@@ -96,17 +103,22 @@ class BlockSparseCodec(Codec):
     def scale_rows(self, scale: Tensor) -> None:
         self.values.mul_(scale[self._places() // self.row_length])
 
+    def _kept_bits(self) -> tuple[Tensor, Tensor]:
+        """Kept rows (blocks, block rows) and kept columns (blocks, block columns), bool."""
+        count = self._grid.count
+        rows, columns = (
+            unpack_bits(bits, 1, count * length).view(count, length).bool()
+            for bits, length in zip((self.row_bits, self.column_bits), self.block, strict=True)
+        )
+        return rows, columns
+
     def _ordered_mask(self) -> Tensor:
         """The mask with its columns in the blocks' order, bool, shape (rows, row length).
 
         Raises:
             FormatError: The stored bits keep another number.
         """
-        count = self._grid.count
-        rows, columns = (
-            unpack_bits(bits, 1, count * length).view(count, length).bool()
-            for bits, length in zip((self.row_bits, self.column_bits), self.block, strict=True)
-        )
+        rows, columns = self._kept_bits()
         mask = self._grid.matrix(rows[:, :, None] & columns[:, None, :])
         if int(mask.sum()) != self._kept:
             raise FormatError(f"the stored weights are damaged: expected {self._kept} kept, got {int(mask.sum())}")

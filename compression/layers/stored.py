@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ...graph.opspec import OpSpec, Shape
+from ...kernels.blocks import Blocks
+from .block_codec import BlockSparseCodec
 from .codecs import Codec
 from .layer import CompressedLayer, register_layer
 from .ordinary import compute, layer_specs
@@ -107,6 +109,10 @@ class StoredLayer(CompressedLayer):
         layer = build_module(self._frame_description)
         layer.load_state_dict(self.tensors())
         return layer.eval().requires_grad_(False)
+
+    def kept_blocks(self) -> dict[str, Blocks]:
+        """The weights that are block-pruned, by parameter name."""
+        return {name: codec.blocks() for name, codec in self.codecs.items() if isinstance(codec, BlockSparseCodec)}
 
     @property
     @override

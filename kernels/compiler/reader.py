@@ -101,7 +101,7 @@ def read_network(module: nn.Module, example_input: Tensor) -> Network:
         f"{path}.{name}".lstrip("."): found
         for path, layer in module.named_modules()
         if is_block_pruned(layer)
-        for name, found in layer.blocks().items()
+        for name, found in layer.kept_blocks().items()
     }
     ordinary = replaced(module, lambda layer: layer.dense() if is_stored_small(layer) else None).eval()
     _check_runs(ordinary, example_input)
@@ -135,8 +135,7 @@ def _no_log() -> Iterator[None]:
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(previous)

@@ -15,6 +15,7 @@ from espalier.agents.universal.policy import UniversalPolicy
 from espalier.commands.building import build, resolved
 from espalier.commands.catalogue import DEFAULTS, options
 from espalier.commands.schema import register_schema
+from espalier.commands.usage import COMMANDS
 from espalier.commands.validation import check_node
 from espalier.errors import EspalierError
 from espalier.hw_models.cost import Estimate
@@ -25,9 +26,9 @@ from safetensors.torch import save_file
 from tests.commands.conftest import FAST, Run
 from tests.conftest import REPOSITORY
 
-_OPTIONS = [
-    (group, name) for group in DEFAULTS if group not in ("energy", "planner", "technique") for name in options(group)
-]
+#: Chosen elsewhere than at the top of a search's configuration.
+_ELSEWHERE = ("energy", "planner", "target", "technique")
+_OPTIONS = [(group, name) for group in DEFAULTS if group not in _ELSEWHERE for name in options(group)]
 
 
 @pytest.mark.parametrize(("group", "name"), _OPTIONS, ids=[f"{group}={name}" for group, name in _OPTIONS])
@@ -79,7 +80,7 @@ def test_every_option_says_what_it_is() -> None:
 
 
 _MISTAKES: list[tuple[tuple[str, ...], str]] = [
-    (("frobnicate",), "unknown command 'frobnicate'; known: search, profile, report, verify, list"),
+    (("frobnicate",), "unknown command 'frobnicate'; known: search, profile, compile, report, verify, list"),
     (("search", "agent=nope"), r"agent=nope: agent has no option 'nope'; known: .*maskable_ppo"),
     (("search", "agent.lr=abc"), r"unknown option 'agent\.lr'; known: agent\.planner"),
     (
@@ -101,7 +102,7 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("search", "demand.weights.accuracy=x"), r"demand\.weights\.accuracy: expected a number, got 'x'"),
     (("search", "device=table"), r"device\.table has no value: give device\.table=FILE"),
     (("search", "device=table", "device.table=/nowhere.json"), "cannot read a latency table from /nowhere.json"),
-    (("search", "device.runtime=tflite"), "unknown runtime 'tflite'; known: onnxruntime, openvino, torch"),
+    (("search", "device.runtime=tflite"), "unknown runtime 'tflite'; known: espalier, onnxruntime, openvino, torch"),
     (("search", "task=mnist_lenet5", "data.root=/nowhere"), r"data folder /nowhere does not exist; point at"),
     (("search", "task=mnist_lenet5", "data.root=/"), r"train-images-idx3-ubyte is missing in /; point at .*data\.root"),
     (("search", "tracker.mode=abc"), r"tracker\.mode"),
@@ -219,12 +220,12 @@ def test_help_is_worth_reading(run: Run) -> None:
     for words in ((), ("--help",), ("-h",)):
         result = run(*words)
         assert result.status == 0
-        assert all(name in result.out for name in ("search", "profile", "report", "verify", "list", "examples"))
+        assert all(name in result.out for name in (*COMMANDS, "examples"))
     result = run("search", "--help")
     assert "+dyna" in result.out
     assert "demand.latency_ms=2" in result.out
     assert "resume=RUN_FOLDER" in result.out
-    for command in ("profile", "report", "verify", "list"):
+    for command in ("profile", "compile", "report", "verify", "list"):
         assert f"usage: espalier {command}" in run(command, "--help").out
 
 

@@ -1,0 +1,193 @@
+"""`espalier compile`: the network of a run as C and a shared library."""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.table import Table
+from torch import Tensor, nn
+
+from ..errors import EspalierError
+from ..files import atomic_folder
+from ..finish.compiling import Compiled, compile_and_check
+from ..finish.loading import load
+from ..kernels.target import Target
+from ..progress import results
+from ..reports.units import formatted
+from .arguments import Words, config_folders, parsed, whole_number
+from .building import build
+from .catalogue import option_file, options
+from .search import CONFIG_FILE
+from .suggestions import did_you_mean
+from .validation import check_node
+
+__all__ = ["run"]
+
+_USAGE = """Turn a run's network into C: one source file, its header, a shared library and a file of weights.
+
+usage: espalier compile RUN_FOLDER [target=TARGET] [KEY=VALUE] ...
+
+  target=host                 {targets}
+                              (espalier list targets says more)
+  output=FOLDER               default: RUN_FOLDER/compiled/TARGET
+  name=espalier               of the files, and what the functions' names begin with
+  threads=1                   1 to 16, for the comparison below; whoever loads the network gives his own number
+  target.triple=TRIPLE        another processor and system, as zig calls them, such as riscv64-linux-musl
+  target.compiler=COMMAND     another C compiler, or zig
+  --config-dir FOLDER         your own targets, FOLDER/target/NAME.yaml
+
+The library has four functions (NAME_load, NAME_run, NAME_free, NAME_version) and needs nothing but libc and pthreads.
+Outputs are compared with PyTorch's on inputs of the search split, and both are timed, where this machine can run what
+was compiled; code for another processor runs under qemu where that is installed, for its outputs. The C compiler is the
+system's, else and for other processors zig's: pip install 'espalier[compile]'.
+
+From Python: espalier.load_compiled(FOLDER). From C: examples/main.c.
+"""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,40}")
+
+_SUFFIXES = (".c", ".h", ".so", ".weights")
+
+#: What the source files begin with.
+_MARK = b"/* A network compiled by Espalier. */"
+
+#: Inputs whose outputs are compared.
+_INPUTS = 32
+
+_TARGET_KEYS = ("instructions", "triple", "compiler")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Compile the run on the command line."""
+    words = list(arguments)
+    folders = config_folders(words)
+    if "-h" in words or "--help" in words:
+        sys.stdout.write(_USAGE.format(targets=", ".join(options("target", folders))))
+        return
+    known = ("target", "output", "name", "threads", *(f"target.{key}" for key in _TARGET_KEYS))
+    given = parsed("compile", words, 1, known, "run folder")
+    target = _target(given, folders)
+    name, threads = _name(given), _threads(given)
+    output = Path(given.options.get("output") or given.files[0] / "compiled" / target.name).expanduser()
+    _check_replaceable(output)
+    target.toolchain()  # before anything is loaded
+    network, inputs = _network(given.files[0])
+    with atomic_folder(output) as folder:
+        compiled = compile_and_check(network, inputs, folder, target, name, threads)
+    _show(compiled, target, output, threads)
+
+
+def _target(words: Words, folders: Sequence[Path]) -> Target:
+    """The target's file, with what the command line changes of it."""
+    name = words.options.get("target", "host")
+    path = option_file("target", name, folders)
+    if path is None:
+        raise EspalierError(f"target={name}: there is no such target{did_you_mean(name, options('target', folders))}")
+    try:
+        node = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise EspalierError(f"{path} is not YAML in UTF-8: {str(error).splitlines()[0]}") from error
+    if not isinstance(node, dict):
+        raise EspalierError(f"{path} is no target: expected keys and values")
+    changes = {key: words.options[f"target.{key}"] for key in _TARGET_KEYS if f"target.{key}" in words.options}
+    check_node("target", node | changes)
+    target = build(node | changes)
+    if not isinstance(target, Target):
+        raise EspalierError(f"{path}: _target_ must build a Target, got {type(target).__name__}")
+    return target
+
+
+def _name(words: Words) -> str:
+    name = words.options.get("name", "espalier")
+    if not _NAME.fullmatch(name):
+        raise EspalierError(f"name must be letters, digits and _, the first a letter, got {name!r}")
+    return name
+
+
+def _threads(words: Words) -> int:
+    threads = whole_number("threads", words.options.get("threads", "1"))
+    if not 1 <= threads <= 16:
+        raise EspalierError(f"threads must be 1 to 16, got {threads}")
+    return threads
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse a folder that holds anything but what was compiled before.
+
+    Raises:
+        EspalierError: Names what else it holds.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir() or folder.is_symlink() or folder.absolute() == Path.cwd():
+        raise EspalierError(f"output must be a folder that can be replaced, got {folder}")
+    others = sorted(path.name for path in folder.iterdir() if not _is_compiled(path))
+    if others:
+        raise EspalierError(
+            f"{folder} holds what espalier compile did not write ({', '.join(others[:3])}): give another output=FOLDER"
+        )
+
+
+def _is_compiled(path: Path) -> bool:
+    source = path.with_suffix(".c")
+    if path.suffix not in _SUFFIXES or not path.is_file() or not source.is_file():
+        return False
+    with source.open("rb") as file:
+        return file.read(len(_MARK)) == _MARK
+
+
+def _network(folder: Path) -> tuple[nn.Module, Tensor]:
+    """The network of a run, and some inputs that are not of the test split."""
+    config = _config(folder)
+    network = load(folder, build(config["model"]))
+    splits = build(config["data"])
+    inputs: Tensor = splits.search.inputs(slice(0, _INPUTS))
+    return network, inputs
+
+
+def _config(folder: Path) -> Mapping[str, Any]:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        what = f"it has no {CONFIG_FILE}" if folder.is_dir() else "there is no such folder"
+        raise EspalierError(f"{folder} is no run folder: {what}; expected one that `espalier search` finished")
+    try:
+        values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise EspalierError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict) or not {"model", "data"} <= set(values):
+        raise EspalierError(f"{path} is damaged: it names no model and no data")
+    for name in ("model", "data"):
+        check_node(name, values[name])
+    return values
+
+
+def _show(compiled: Compiled, target: Target, output: Path, threads: int) -> None:
+    title = f"{target.name}, {target.instruction_set.name} instructions"
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column("", justify="right")
+    for name, size in compiled.sizes.items():
+        table.add_row(name, formatted("storage_bytes", size))
+    if compiled.error is not None:
+        table.add_row("largest relative error", f"{compiled.error:.2g}")
+    if speed := compiled.speed:
+        table.add_row("latency, compiled", formatted("latency_ms", speed.compiled_ms))
+        table.add_row("latency, PyTorch", formatted("latency_ms", speed.pytorch_ms))
+    shown = results()
+    shown.print(table)
+    shown.print(_how(compiled, threads), soft_wrap=True)
+    shown.print(f"compiled: {output}", soft_wrap=True)
+
+
+def _how(compiled: Compiled, threads: int) -> str:
+    """What the figures were got on."""
+    if compiled.error is None:
+        return compiled.where
+    count = f"{threads} thread{'s' if threads > 1 else ''}"
+    text = f"{compiled.n_inputs} inputs of the search split, run {compiled.where}, {count}"
+    return f"{text}; latencies: medians in alternation, batch size 1" if compiled.speed else text

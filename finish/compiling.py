@@ -1,0 +1,148 @@
+"""Compiling a network, and comparing what came out with PyTorch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .. import __version__
+from ..errors import EspalierError
+from ..graph.layers import Realisable
+from ..hw_models.profiling.timing import one_processor, summarise, time_alternating
+from ..hw_models.runtimes.pytorch import PyTorchRuntime
+from ..kernels.compile_network import CompiledFiles, compile_network
+from ..kernels.emulation import emulated_outputs
+from ..kernels.engine import CompiledNetwork
+from ..kernels.target import Target
+from ..progress import step
+
+__all__ = ["Compiled", "Speed", "compile_and_check"]
+
+#: Floats summed in another order differ by less, as a share of the largest output.
+_TOLERANCE = 1e-3
+
+#: Such a difference may round the input of an 8-bit layer to the neighbouring number.
+_ROUNDED_TOLERANCE = 0.1
+
+#: Samples of each of the two networks.
+_ROUNDS = 50
+
+#: An emulator takes its time.
+_EMULATED_INPUTS = 4
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Medians of two networks that took turns on this machine, batch size 1.
+
+    Attributes:
+        compiled_ms: Milliseconds of the compiled network, called from Python.
+        pytorch_ms: Milliseconds of the same network in PyTorch.
+    """
+
+    compiled_ms: float
+    pytorch_ms: float
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What was compiled, and how it did.
+
+    Attributes:
+        sizes: Bytes of each file by name.
+        error: Largest difference from PyTorch's outputs as a share of the largest of them; None where it did not run.
+        where: It ran, or why it did not.
+        n_inputs: How many were compared.
+        speed: On this machine; None where it cannot run it.
+    """
+
+    sizes: dict[str, int]
+    error: float | None
+    where: str
+    n_inputs: int = 0
+    speed: Speed | None = None
+
+
+def compile_and_check(
+    network: nn.Module, inputs: Tensor, folder: Path, target: Target, prefix: str, threads: int
+) -> Compiled:
+    """Compile a network and run it, here or under an emulator.
+
+    Args:
+        network: In evaluation mode.
+        inputs: Some, to compare outputs on; shape (N, ...).
+        folder: Is written into.
+        target: What to compile for.
+        prefix: Of the files' and the functions' names.
+        threads: Of the compiled network and of PyTorch.
+
+    Raises:
+        ModelError: The network holds something that is not compiled.
+        EspalierError: There is no compiler, it fails, or the outputs are not PyTorch's.
+    """
+    toolchain = target.toolchain()
+    with step("compiling"):
+        example = inputs[:1].contiguous()
+        files = compile_network(
+            network, example, folder, target.instruction_set, toolchain, prefix=prefix, version=__version__
+        )
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    if target.runs_here:
+        return _run_here(network, inputs, files, sizes, threads)
+    if target.is_native:
+        return Compiled(sizes, None, "not run: this processor lacks instructions that it was compiled for")
+    if not target.emulator:
+        return Compiled(sizes, None, f"not run: there is no qemu-{target.machine} on this machine")
+    return _run_emulated(network, inputs[:_EMULATED_INPUTS], files, sizes, target, threads)
+
+
+def _run_here(
+    network: nn.Module, inputs: Tensor, files: CompiledFiles, sizes: dict[str, int], threads: int
+) -> Compiled:
+    engine = CompiledNetwork(files.library, files.weights, threads, files.library.stem)
+    given = inputs.contiguous().numpy()
+    error = _checked_error(network, inputs, engine(given))
+    speed = _speed(network, inputs[:1], engine.prepared(given[:1]), threads)
+    engine.close()
+    return Compiled(sizes, error, "on this machine", len(inputs), speed)
+
+
+def _run_emulated(
+    network: nn.Module, inputs: Tensor, files: CompiledFiles, sizes: dict[str, int], target: Target, threads: int
+) -> Compiled:
+    with step(f"running under {Path(target.emulator).name}"):
+        shape = tuple(_expected(network, inputs[:1]).shape[1:])
+        outputs = emulated_outputs(files, target, inputs.contiguous().numpy(), shape, threads)
+    error = _checked_error(network, inputs, outputs)
+    return Compiled(sizes, error, f"under {Path(target.emulator).name}, which says nothing of its speed", len(inputs))
+
+
+@torch.no_grad()
+def _expected(network: nn.Module, inputs: Tensor) -> Tensor:
+    outputs: Tensor = network(inputs)
+    return outputs
+
+
+def _checked_error(network: nn.Module, inputs: Tensor, outputs: NDArray[np.float32]) -> float:
+    """The largest difference as a share of the largest output.
+
+    Raises:
+        EspalierError: It is more than rounding explains.
+    """
+    expected = _expected(network, inputs).numpy()
+    error = float(np.abs(outputs - expected).max() / max(float(np.abs(expected).max()), 1e-30))
+    is_rounded = any(isinstance(layer, Realisable) for layer in network.modules())
+    if not error <= (_ROUNDED_TOLERANCE if is_rounded else _TOLERANCE):
+        raise EspalierError(f"the compiled network's outputs differ from PyTorch's by {error:.2g} of the largest")
+    return error
+
+
+def _speed(network: nn.Module, example_input: Tensor, compiled: Callable[[], object], threads: int) -> Speed:
+    reference = PyTorchRuntime(threads).network(network, example_input)
+    with step("measuring live"), one_processor(threads):
+        samples = time_alternating([compiled, reference], _ROUNDS)
+    return Speed(*(summarise(row).median_ms for row in samples))
