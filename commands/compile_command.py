@@ -12,14 +12,16 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 from torch import Tensor, nn
 
+from .. import __version__
 from ..errors import EspalierError
 from ..files import atomic_folder
 from ..finish.compiling import Compiled, compile_and_check
 from ..finish.loading import load
 from ..kernels.target import Target
+from ..kernels.tuning.tuner import Tuning
 from ..progress import results
 from ..reports.units import formatted
-from .arguments import Words, config_folders, parsed, whole_number
+from .arguments import Words, config_folders, parsed, whole_number, yes_or_no
 from .building import build
 from .catalogue import option_file, options
 from .search import CONFIG_FILE
@@ -35,6 +37,7 @@ usage: espalier compile RUN_FOLDER [target=TARGET] [KEY=VALUE] ...
   target=host                 {targets}
                               (espalier list targets says more)
   output=FOLDER               default: RUN_FOLDER/compiled/TARGET
+  tune=true                   looks for each layer's fastest kernel on this machine first: a minute or two, remembered
   name=espalier               of the files, and what the functions' names begin with
   threads=1                   1 to 16, for the comparison below; whoever loads the network gives his own number
   target.triple=TRIPLE        another processor and system, as zig calls them, such as riscv64-linux-musl
@@ -69,16 +72,17 @@ def run(arguments: Sequence[str]) -> None:
     if "-h" in words or "--help" in words:
         sys.stdout.write(_USAGE.format(targets=", ".join(options("target", folders))))
         return
-    known = ("target", "output", "name", "threads", *(f"target.{key}" for key in _TARGET_KEYS))
+    known = ("target", "output", "name", "threads", "tune", *(f"target.{key}" for key in _TARGET_KEYS))
     given = parsed("compile", words, 1, known, "run folder")
     target = _target(given, folders)
     name, threads = _name(given), _threads(given)
+    tuning = Tuning() if yes_or_no("tune", given.options.get("tune", "false")) else None
     output = Path(given.options.get("output") or given.files[0] / "compiled" / target.name).expanduser()
     _check_replaceable(output)
     target.toolchain()  # before anything is loaded
     network, inputs = _network(given.files[0])
     with atomic_folder(output) as folder:
-        compiled = compile_and_check(network, inputs, folder, target, name, threads)
+        compiled = compile_and_check(network, inputs, folder, target, name, threads, tuning, __version__)
     _show(compiled, target, output, threads)
 
 

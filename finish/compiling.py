@@ -9,15 +9,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .. import __version__
 from ..errors import EspalierError
 from ..graph.layers import Realisable
+from ..hw_models.machine import cpu_model
 from ..hw_models.profiling.timing import one_processor, summarise, time_alternating
 from ..hw_models.runtimes.pytorch import PyTorchRuntime
 from ..kernels.compile_network import CompiledFiles, compile_network
+from ..kernels.compiler.emit.tiles import Tile
+from ..kernels.compiler.passes import simplified
+from ..kernels.compiler.reader import read_network
 from ..kernels.emulation import emulated_outputs
 from ..kernels.engine import CompiledNetwork
 from ..kernels.target import Target
+from ..kernels.tuning.tuner import Tuning, tune
 from ..progress import step
 
 __all__ = ["Compiled", "Speed", "compile_and_check"]
@@ -68,7 +72,14 @@ class Compiled:
 
 
 def compile_and_check(
-    network: nn.Module, inputs: Tensor, folder: Path, target: Target, prefix: str, threads: int
+    network: nn.Module,
+    inputs: Tensor,
+    folder: Path,
+    target: Target,
+    prefix: str,
+    threads: int,
+    tuning: Tuning | None = None,
+    version: str = "",
 ) -> Compiled:
     """Compile a network and run it, here or under an emulator.
 
@@ -79,17 +90,18 @@ def compile_and_check(
         target: What to compile for.
         prefix: Of the files' and the functions' names.
         threads: Of the compiled network and of PyTorch.
+        tuning: How long to look for each layer's fastest kernel where this machine can run them; None for not at all.
+        version: Of Espalier, written into the library.
 
     Raises:
         ModelError: The network holds something that is not compiled.
         EspalierError: There is no compiler, it fails, or the outputs are not PyTorch's.
     """
     toolchain = target.toolchain()
+    example = inputs[:1].contiguous()
+    tiles = {} if tuning is None or not target.runs_here else _tiles(network, example, target, threads, tuning)
     with step("compiling"):
-        example = inputs[:1].contiguous()
-        files = compile_network(
-            network, example, folder, target.instruction_set, toolchain, prefix=prefix, version=__version__
-        )
+        files = compile_network(network, example, folder, target.instruction_set, toolchain, tiles, prefix, version)
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     if target.runs_here:
         return _run_here(network, inputs, files, sizes, threads)
@@ -98,6 +110,13 @@ def compile_and_check(
     if not target.emulator:
         return Compiled(sizes, None, f"not run: there is no qemu-{target.machine} on this machine")
     return _run_emulated(network, inputs[:_EMULATED_INPUTS], files, sizes, target, threads)
+
+
+def _tiles(network: nn.Module, example: Tensor, target: Target, threads: int, tuning: Tuning) -> dict[str, Tile]:
+    """The fastest kernel of each layer on this machine."""
+    with step("tuning"), one_processor(threads):
+        layers = simplified(read_network(network, example))
+        return tune(layers, target.instruction_set, target.toolchain(), cpu_model(), tuning, threads)
 
 
 def _run_here(
