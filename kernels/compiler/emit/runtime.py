@@ -99,10 +99,6 @@ static void wait_for_all(const struct network *n, int t) {
 """
 
 _AFTER = """
-#if @HAS_NEEDS@
-#include <cpuid.h>
-#endif
-
 static void work(const struct network *n, int t) {
 @CALLS@}
 
@@ -183,6 +179,10 @@ static void *pages(size_t bytes) {
 #endif
   return memory;
 }
+
+#if @HAS_NEEDS@
+#include <cpuid.h>
+#endif
 
 /* Asks the processor itself: what __builtin_cpu_supports reads is not filled in by every compiler's library. */
 static int processor_fits(void) {
