@@ -22,6 +22,7 @@ from espalier.finish.loading import load
 from espalier.kernels.engine import CompiledNetwork, load_compiled
 from espalier.kernels.instruction_set import INSTRUCTION_SETS
 from espalier.kernels.target import Target
+from espalier.kernels.tuning.tuner import Tuning
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
@@ -72,6 +73,22 @@ def test_a_compiled_run_computes_what_the_run_does(run: Run, run_folder: Path, t
         expected = load(run_folder)(inputs)
     assert expected.std(0).min() > 0.05
     assert torch.allclose(load_compiled("out")(inputs), expected, atol=1e-5)
+
+
+def test_tuning_keeps_the_outputs_and_is_remembered(
+    run: Run, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "espalier.commands.compile_command.Tuning", lambda: Tuning(generations=1, population=2, rounds=2)
+    )
+    monkeypatch.setenv("ESPALIER_CACHE", str(tmp_path / "cache"))
+    result = run("compile", str(run_folder), "output=out", "tune=true")
+    assert result.status == 0, result.err
+    assert (tmp_path / "cache/kernel_tiles.json").is_file()
+    inputs = torch.randn(5, 1, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(load_compiled("out")(inputs), load(run_folder)(inputs), atol=1e-5)
+    assert "tune: expected true or false" in run("compile", str(run_folder), "tune=perhaps").err
 
 
 def test_two_compilations_are_equal_byte_by_byte(run: Run, run_folder: Path, tmp_path: Path) -> None:
