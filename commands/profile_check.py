@@ -91,7 +91,7 @@ def _check_space(path: Path, config: DictConfig, _: Path) -> None:
     device = build_device(values)
     if not isinstance(device, TableDevice):
         raise EspalierError(f"device {device.name!r} is not known by a table: leave device= out")
-    covered = device.coverage(space_operators(values, device.keeps_integers))
+    covered = device.coverage(space_operators(values, device.keeps_integers, device.skips_blocks))
     results().print(_coverage(covered))
     if covered.unknown:
         named = covered.unknown[0]
