@@ -104,7 +104,7 @@ def _check_space(path: Path, soundness: str, config: DictConfig, _: Path) -> Non
     device = build_device(values)
     if not isinstance(device, TableDevice):
         raise EspalierError(f"device {device.name!r} is not known by a table: leave device= out")
-    covered = device.coverage(space_operators(values, device.keeps_integers))
+    covered = device.coverage(space_operators(values, device.keeps_integers, device.skips_blocks))
     results().print(Group(Text(soundness), _coverage(covered)))
     if covered.unknown:
         named = covered.unknown[0]

@@ -36,7 +36,7 @@ usage: espalier profile [output=FILE] [GROUP=OPTION] [KEY=VALUE] ...
                                  that is there already is gone on with, any other file is left alone
   task=cifar10_resnet20          whose operators
   device=host                    a device that is measured live
-  runtime=torch                  engine: onnxruntime, openvino or torch (short for device.runtime)
+  runtime=torch                  engine: onnxruntime, openvino, torch or espalier (short for device.runtime)
   device.threads=1               threads of an inference
   device.tolerance=0.05          repeat until the 95 % interval of a median is within this share of it,
   device.max_rounds=45           but no more often than this

@@ -48,7 +48,7 @@ keys that people change most:
   '~space.techniques.fire'        leave a technique out (espalier list techniques)
   +technique@space.techniques.cp=cp   take one in (space=single has all but compositions, space=all everything)
   space.techniques.cp.speedups='[3]'  what a technique offers; --cfg job prints all settings
-  device.runtime=torch            engine of device=host: onnxruntime, openvino or torch
+  device.runtime=torch            engine of device=host: onnxruntime, openvino, torch or espalier
   device.threads=1                threads of an inference
   energy@device.energy=counter    what predicts energy: adadeep, power_time or counter
   data.root=FOLDER                where data sets lie (default: $ESPALIER_DATA)

@@ -16,7 +16,7 @@ from .choice import KEEP, Choice
 from .layers import CompressedLayer, absorber, parameter_count
 from .plan import Plan
 from .site import HEAD, Site
-from .variant import state_bytes
+from .variant import Variant, state_bytes
 
 __all__ = ["HEADER_BYTES", "Realiser", "count_parameters", "count_storage_bytes"]
 
@@ -31,9 +31,11 @@ class Realiser:
         graph: The original network's trace.
         fusion: What the engine merges.
         bank: The variants.
+        skips_blocks: Whether the engine skips what block pruning took away; else such a layer is a dense one.
     """
 
-    def __init__(self, graph: Graph, fusion: Fusion, bank: Bank) -> None:
+    def __init__(self, graph: Graph, fusion: Fusion, bank: Bank, skips_blocks: bool = False) -> None:
+        self._skips_blocks = skips_blocks
         self._graph = graph
         self._fusion = fusion
         self._bank = bank
@@ -187,11 +189,14 @@ class Realiser:
         if site is None:
             return self._fixed_specs(operator, plan)
         variant = self._bank.variant(site, plan)
-        specs = variant.specs if variant else operator.specs
+        specs = self._executed(variant) if variant else operator.specs
         if operator.name in self._fusion.batch_norm:
             specs = (*specs[:-1], _with_bias(specs[-1]))
         activation = self._fusion.activation.get(operator.name)
         return with_activation(specs, self._graph[activation].spec.activation if activation else "")
+
+    def _executed(self, variant: Variant) -> tuple[OpSpec, ...]:
+        return variant.specs if self._skips_blocks else tuple(spec.dense for spec in variant.specs)
 
     def _narrowed(self, operator: Operator, spec: OpSpec, plan: Plan) -> OpSpec:
         """An operator without choices, on the channels that its producers leave."""
@@ -221,7 +226,7 @@ class Realiser:
         variant = self._bank.variant(head, plan)
         assert variant is not None
         if operator.module == head.layers[-1]:
-            return variant.specs
+            return self._executed(variant)
         if operator.kind != "activation":
             return ()
         features = self._space.narrowed_site(head, self._space.state(head, plan)).features[:1]

@@ -26,7 +26,7 @@ from ..graph.graph import Operator
 from ..graph.integers import with_conversions
 from ..graph.layers import executable
 from ..graph.memory import peak_activation_bytes, weight_bytes
-from ..hw_models.cost import Estimate, HardwareModel
+from ..hw_models.cost import Estimate, HardwareModel, skips_blocks
 from ..tasks.accuracy import BATCH_SIZE, count_right
 from ..tasks.task import Task
 from .bounds import CostBounds
@@ -117,15 +117,18 @@ class LocalEvaluator:
         self._refit_images = refit_images
         self._tuning_steps = tuning_steps
         self._tuning_rate = tuning_rate
-        self._realiser = Realiser(survey.graph, survey.fusion, bank)
+        self._realiser = self._realiser_for(device)
         self._sizes = SizeCounter(task.model, bank, survey.batch_norm_pairs)
         self._costs: dict[str, Metrics] = {}
 
     def on(self, device: HardwareModel) -> "LocalEvaluator":
         """The same evaluator with the costs of another device; accuracies are shared."""
         twin = copy.copy(self)
-        twin.device, twin._costs = device, {}
+        twin.device, twin._costs, twin._realiser = device, {}, self._realiser_for(device)
         return twin
+
+    def _realiser_for(self, device: HardwareModel) -> Realiser:
+        return Realiser(self._survey.graph, self._survey.fusion, self._bank, skips_blocks(device))
 
     def prepare(self) -> None:
         """Make the device ready for every operator that a plan can lead to."""

@@ -108,7 +108,7 @@ def compile_and_check(
     if target.is_native:
         return Compiled(sizes, None, "not run: this processor lacks instructions that it was compiled for")
     if not target.emulator:
-        return Compiled(sizes, None, f"not run: there is no qemu-{target.machine} on this machine")
+        return Compiled(sizes, None, f"not run: that would need qemu-{target.machine} and zig")
     return _run_emulated(network, inputs[:_EMULATED_INPUTS], files, sizes, target, threads)
 
 

@@ -15,6 +15,7 @@ from ..compression.survey import Survey
 from ..files import content_hash
 from ..graph.integers import with_conversions
 from ..graph.opspec import OpSpec
+from ..hw_models.cost import skips_blocks
 from ..hw_models.predictors.measurement import Measurement
 from ..hw_models.profiled_device import ProfiledDevice
 from ..hw_models.profiling.adaptive import Sampling, time_until_tight
@@ -68,7 +69,7 @@ class NetworkTimer:
         self._survey = survey
         self._bank = bank
         self._runtime = runtime
-        self._realiser = Realiser(survey.graph, survey.fusion, bank)
+        self._realiser = Realiser(survey.graph, survey.fusion, bank, skips_blocks(runtime))
 
     def operators(self, plan: Plan) -> tuple[OpSpec, ...]:
         """What the engine executes for a plan, in order; conversions between number formats included."""

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import FormatError
+from .sparsity import BlockSparsity
 
 __all__ = ["CONVERSIONS", "FLOAT_BITS", "FREE_KINDS", "GATES", "KINDS", "OpSpec"]
 
@@ -74,7 +75,7 @@ class OpSpec(_Keyed):
         bits: Bits of weights and inputs in the arithmetic that is executed: 32 (float) or 8 (integer).
         activation: Activation computed in the same pass, such as "relu"; "" for none.
         n_inputs: How many tensors go in (add, concat).
-        sparsity: Structure of the zeros that the engine skips; "" where it skips none.
+        sparsity: Structure of the zeros that the engine skips (see `BlockSparsity`); "" where it skips none.
     """
 
     kind: str
@@ -103,8 +104,12 @@ class OpSpec(_Keyed):
     def macs(self) -> int:
         """Multiply-accumulates: K_h K_w C_in/groups C_out H_out W_out for a convolution, n m for a linear layer.
 
-        Of a recurrent layer its matrix products over all steps.
+        Of a recurrent layer its matrix products over all steps. Zeros that the engine skips do not count.
         """
+        return round(self._dense_macs / self._rate)
+
+    @property
+    def _dense_macs(self) -> int:
         if self.kind in GATES:
             return self.input_shape[0] * self.weights
         if self.kind == "conv2d":
@@ -116,8 +121,19 @@ class OpSpec(_Keyed):
         return 0
 
     @property
+    def _rate(self) -> float:
+        """How many times fewer weights than all the engine reads and multiplies."""
+        sparsity = BlockSparsity.parse(self.sparsity) if self.sparsity else None
+        return sparsity.rate if sparsity else 1
+
+    @property
+    def dense(self) -> "OpSpec":
+        """The operator on an engine that skips no zeros."""
+        return self.replace(sparsity="") if self.sparsity else self
+
+    @property
     def weights(self) -> int:
-        """Elements of the weight tensor, without bias."""
+        """Elements of the weight tensor, without bias; zeros count."""
         if self.kind in ("conv2d", "conv_transpose2d"):
             return self.output_shape[0] * self.input_shape[0] // self.groups * math.prod(self.kernel)
         if self.kind == "linear":
@@ -140,8 +156,8 @@ class OpSpec(_Keyed):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of weight and bias as the engine holds them (a bias stays 32-bit)."""
-        return self.weights * self.bits // 8 + (self.parameters - self.weights) * 4
+        """Bytes of weight and bias as the engine holds them (a bias stays 32-bit), without zeros that it skips."""
+        return round(self.weights / self._rate) * self.bits // 8 + (self.parameters - self.weights) * 4
 
     @property
     def input_bytes(self) -> int:

@@ -100,7 +100,7 @@ class CalibratedDevice:
         on = f"{self.name}, efficiencies fitted to measurements"
         on += f"; {unmeasured} of {len(ops)} operators of kinds or formats that were not measured" if unmeasured else ""
         latency_ms = Estimate(latency, self.relative_std * latency, "modelled", on)
-        return Cost(latency_ms, self.energy.estimate(ops, latency_ms))
+        return Cost(latency_ms, self.energy.estimate([op.dense for op in ops], latency_ms))
 
     def operator_latency_ms(self, op: OpSpec) -> float:
         """Milliseconds of one operator."""
@@ -127,7 +127,7 @@ class CalibratedDevice:
     def _of(self, op: OpSpec) -> _Known:
         if op.kind in (*FREE_KINDS, *CONVERSIONS):
             return _Known(0.0, True)
-        executed, kind = op.replace(bits=FLOAT_BITS), work_kind(op)
+        executed, kind = op.dense.replace(bits=FLOAT_BITS), work_kind(op)
         count, mmacs, *traffic = operator_work(executed)
         speed = 1.0 if op.bits == FLOAT_BITS else self.int8_speedup
         latency_ms = self.efficiency.work_ms(kind, (count, mmacs / speed, *traffic))

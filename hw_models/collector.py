@@ -14,6 +14,7 @@ class OperatorCollector:
 
     Args:
         keeps_integers: Whether the device's engine hands integers from one 8-bit operator to the next.
+        skips_blocks: Whether it skips what block pruning took away.
 
     Attributes:
         ops: What was asked for, each descriptor once, in order.
@@ -22,8 +23,9 @@ class OperatorCollector:
     name = "collector"
     runtime: Runtime | None = None
 
-    def __init__(self, keeps_integers: bool = True) -> None:
+    def __init__(self, keeps_integers: bool = True, skips_blocks: bool = False) -> None:
         self.keeps_integers = keeps_integers
+        self.skips_blocks = skips_blocks
         self.ops: list[OpSpec] = []
 
     def prepare(self, ops: Iterable[OpSpec]) -> None:

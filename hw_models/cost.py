@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 from ..graph.opspec import OpSpec
 from .runtimes.runtime import Runtime
 
-__all__ = ["Cost", "Estimate", "HardwareModel", "Kind", "Relative"]
+__all__ = ["Cost", "Estimate", "HardwareModel", "Kind", "Relative", "skips_blocks"]
 
 Kind = Literal["measured", "modelled"]
 
@@ -78,3 +78,8 @@ class HardwareModel(Protocol):
         They are the decimal logarithms of its throughput (GFLOP/s), bandwidth (GB/s), call overhead (microseconds)
         and integer speed-up; 0 where unknown.
         """
+
+
+def skips_blocks(engine: object) -> bool:
+    """Whether a device or an engine skips what block pruning took away, which one that does says in this attribute."""
+    return bool(getattr(engine, "skips_blocks", False))

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import EspalierError
 from ..files import cache_folder, content_hash
 from ..graph.opspec import FREE_KINDS, OpSpec
-from .cost import Cost
+from .cost import Cost, skips_blocks
 from .energy import EnergyModel, EnergySource, MeasuredPower
 from .machine import cpu_model
 from .predictors.measurement import Measurement
@@ -42,7 +42,7 @@ class ProfiledDevice:
 
     Args:
         name: Name of the device.
-        runtime: "onnxruntime", "openvino" or "torch".
+        runtime: "espalier", "onnxruntime", "openvino" or "torch".
         threads: Threads that an inference may use.
         rounds: Samples of each operator, at least.
         max_rounds: Samples of an operator whose median stays uncertain, at most; three times `rounds` when None.
@@ -53,6 +53,7 @@ class ProfiledDevice:
         remeasure: Whether to measure again, once, what the table has.
 
     Attributes:
+        skips_blocks: Whether the engine skips what block pruning took away.
         correction: What the sum of operators is corrected by, for the space prepared for; None where no networks of it
             were measured.
 
@@ -77,6 +78,7 @@ class ProfiledDevice:
         self.name = name
         self.runtime = make_runtime(runtime, threads)
         self.keeps_integers = self.runtime.keeps_integers
+        self.skips_blocks = skips_blocks(self.runtime)
         self.sampling = _sampling(rounds, max_rounds, tolerance)
         self.networks = _networks(networks)
         self._energy = energy or EnergyModel()
@@ -113,7 +115,7 @@ class ProfiledDevice:
 
     def prepare(self, ops: Iterable[OpSpec]) -> None:
         """Measure the operators that the table lacks or knows too vaguely, with a progress bar."""
-        self._space = tuple(dict.fromkeys(ops))
+        self._space = tuple(dict.fromkeys(self._executed(ops)))
         self._measure(self._space)
         self.correction = None
 
@@ -192,11 +194,15 @@ class ProfiledDevice:
 
         Operators that were never measured are measured now.
         """
+        ops = self._executed(ops)
         if any(op.kind not in FREE_KINDS and op.key not in self.table.entries for op in ops):
             self._measure(ops)
         self._prepare_energy()
         latency = summed_latency(self.table, ops, f"{self.name} ({self._title})", self.correction)
         return Cost(latency, self._energy.estimate(ops, latency))
+
+    def _executed(self, ops: Iterable[OpSpec]) -> list[OpSpec]:
+        return list(ops) if self.skips_blocks else [op.dense for op in ops]
 
     def features(self) -> tuple[float, ...]:
         """Decimal logarithms of throughput, bandwidth, overhead and integer speed-up."""

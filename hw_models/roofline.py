@@ -49,12 +49,14 @@ class Roofline:
 
     def cost(self, ops: Sequence[OpSpec]) -> Cost:
         """The sum over the operators; both figures are modelled."""
+        ops = [op.dense for op in ops]
         latency = sum(map(self.operator_latency_ms, ops))
         estimate = Estimate(latency, self.relative_std * latency, "modelled", f"{self.name} roofline")
         return Cost(estimate, self.energy.estimate(ops, estimate))
 
     def operator_latency_ms(self, op: OpSpec) -> float:
-        """Milliseconds of one operator."""
+        """Milliseconds of one operator, zeros included."""
+        op = op.dense
         if op.kind in FREE_KINDS:
             return 0.0
         speed = self.gflops * (1.0 if op.bits == FLOAT_BITS else self.int8_speedup)

@@ -50,6 +50,7 @@ class TableDevice:
         origin: Where the file is to be had, for the error when it is missing.
 
     Attributes:
+        skips_blocks: Whether the table comes from an engine that skips what block pruning took away.
         correction: What the sum of operators is corrected by, for the space prepared for; None where the table has no
             networks of it.
 
@@ -79,6 +80,7 @@ class TableDevice:
         self.correction: Correction | None = None
         self.name = name or self._table.device
         self.keeps_integers = self._table.keeps_integers
+        self.skips_blocks = any(entry.spec.sparsity for entry in self._table.entries.values())
 
     def prepare(self, ops: Iterable[OpSpec]) -> None:
         """Check that the table knows all of `ops`, or that they can be estimated; correct their sum where it can be.
@@ -149,7 +151,7 @@ class TableDevice:
         std = math.sqrt(variance + doubt * doubt + common * common)
         latency_ms = Estimate(latency, std, "modelled", on, relative_unit(self._table.unit))
         if not self._has_energies:
-            return Cost(latency_ms, self._energy.estimate(ops, latency_ms))
+            return Cost(latency_ms, self._energy.estimate([*map(self._as_executed, ops)], latency_ms))
         return Cost(latency_ms, Estimate(energy, energy_doubt, "modelled", on, relative_unit(self._table.energy_unit)))
 
     def features(self) -> tuple[float, ...]:
@@ -174,7 +176,9 @@ class TableDevice:
         )
 
     def _as_executed(self, op: OpSpec) -> OpSpec:
-        return replace(op, bits=self._only_bits) if self._only_bits else op
+        """What the table is asked for: where it does not know how zeros are skipped, the dense operator."""
+        executed = replace(op, bits=self._only_bits) if self._only_bits else op
+        return executed if executed.key in self._table.entries else executed.dense
 
     def _can_price(self, op: OpSpec) -> bool:
         try:

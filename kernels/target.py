@@ -1,5 +1,6 @@
 """What a network is compiled for."""
 
+import importlib.util
 import platform
 import re
 import shutil
@@ -56,7 +57,9 @@ class Target:
 
     @property
     def emulator(self) -> str:
-        """The command that executes it on another machine's processor; "" where there is none."""
+        """The command that executes it on another machine's processor; "" where there is none, or no zig."""
+        if not importlib.util.find_spec("ziglang"):
+            return ""
         names = (f"qemu-{self.machine}", f"qemu-{self.machine}-static")
         return next((found for name in names if (found := shutil.which(name))), "")
 

@@ -1,5 +1,6 @@
 """How a block column-row sparse weight is stored: a bit for each row and column of each block, and what is kept."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,12 +8,13 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ...errors import FormatError
+from ...graph.sparsity import BlockSparsity
 from ...kernels.block_grid import BlockGrid
 from ...kernels.blocks import Blocks
 from .codecs import Codec
 from .symbols import pack_bits, packed_length, unpack_bits
 
-__all__ = ["BlockSparseCodec"]
+__all__ = ["BlockSparseCodec", "joint_sparsity"]
 
 
 class BlockSparseCodec(Codec):
@@ -142,3 +144,17 @@ class BlockSparseCodec(Codec):
         if not torch.equal(self.order.long()[back], torch.arange(self.row_length)):
             raise FormatError("the stored weights are damaged: the order of their columns names one twice")
         return matrix.index_select(1, back)
+
+
+def joint_sparsity(codecs: Sequence[BlockSparseCodec]) -> BlockSparsity | None:
+    """The sparsity of matrices that one operator multiplies by; None where there are none, or nothing is kept.
+
+    Args:
+        codecs: Of matrices with blocks of one size.
+    """
+    kept = sum(codec.n_parameters for codec in codecs)
+    if not kept:
+        return None
+    rows = torch.cat([torch.as_tensor(codec.blocks().rows).sum(1) for codec in codecs])
+    rate = sum(codec.shape.numel() for codec in codecs) / kept
+    return BlockSparsity(*codecs[0].block, round(rate, 1), round(float(rows[rows > 0].float().mean())))

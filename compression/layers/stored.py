@@ -1,6 +1,7 @@
 """Layers that are stored small and executed as ordinary ones.
 
-An engine without kernels for them runs the dense layer they decode to, so they save storage and no time.
+An engine without kernels for them runs the dense layer they decode to, so they save storage and no time. Where the
+zeros have blocks, the descriptors of its operators say so for engines that skip them.
 """
 
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ...graph.opspec import OpSpec, Shape
+from ...graph.sparsity import BlockSparsity
 from ...kernels.blocks import Blocks
-from .block_codec import BlockSparseCodec
+from .block_codec import BlockSparseCodec, joint_sparsity
 from .codecs import Codec
 from .layer import CompressedLayer, register_layer
 from .ordinary import compute, layer_specs
@@ -128,7 +130,16 @@ class StoredLayer(CompressedLayer):
 
     @override
     def op_specs(self, input_shape: Shape) -> tuple[OpSpec, ...]:
-        return layer_specs(self.frame, input_shape)
+        sparsity = self._sparsity
+        specs = layer_specs(self.frame, input_shape)
+        return tuple(spec.replace(sparsity=sparsity.text) for spec in specs) if sparsity else specs
+
+    @property
+    def _sparsity(self) -> BlockSparsity | None:
+        """What an engine can skip, where all of its weights are block-pruned."""
+        codecs = [codec for codec in self.codecs.values() if isinstance(codec, BlockSparseCodec)]
+        matrices = {name for name, parameter in self.frame.named_parameters() if parameter.ndim > 1}
+        return joint_sparsity(codecs) if matrices <= {*self.codecs} and len(codecs) == len(self.codecs) else None
 
     @torch.no_grad()
     @override

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from ...graph.opspec import FREE_KINDS, OpSpec
 from ...progress import step
-from ..runtimes.runtime import Runtime
+from ..runtimes.runtime import CompilesAhead, Runtime
 from ..tables.table import Entry
 from .adaptive import Sampling
 from .noise import Noise, NoiseWatch
@@ -52,6 +52,7 @@ class Profile:
         """
         if not self._wanted:
             return
+        self._compile_ahead()
         trivial, _, _ = self._runtime.call_overhead()
         times = OperatorTimes(self._wanted, trivial, self._overhead, self._sampling)
         with step("profiling operators", times.turns) as advance, one_processor(self._runtime.threads):
@@ -61,6 +62,12 @@ class Profile:
                 self._watch.look()
                 kind = next(iter(found)).kind
                 advance(turn < times.turns, kind if turn < times.turns else f"{kind}, again")
+
+    def _compile_ahead(self) -> None:
+        if isinstance(self._runtime, CompilesAhead):
+            with step("compiling operators", len(self._wanted)) as advance:
+                for count in self._runtime.compile_ahead(self._wanted):
+                    advance(count)
 
     def noise(self) -> Noise | None:
         """What disturbed the machine so far; None before anything was measured."""

@@ -1,20 +1,20 @@
 """What an engine must offer: single operators to time, and whole networks to run."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from ...errors import EspalierError
 from ...graph.opspec import OpSpec
 
-__all__ = ["Executable", "Runtime", "make_runtime", "missing_modules"]
+__all__ = ["CompilesAhead", "Executable", "Runtime", "make_runtime", "missing_modules"]
 
 Call = Callable[[], object]
 
-_KNOWN = ("onnxruntime", "openvino", "torch")
+_KNOWN = ("espalier", "onnxruntime", "openvino", "torch")
 
 
 class Executable(Protocol):
@@ -28,7 +28,10 @@ class Executable(Protocol):
 
 
 class Runtime(Protocol):
-    """An engine on this machine, with a fixed number of threads."""
+    """An engine on this machine, with a fixed number of threads.
+
+    One that skips what block pruning took away says so in an attribute `skips_blocks`.
+    """
 
     name: str
     threads: int
@@ -54,6 +57,18 @@ class Runtime(Protocol):
         """A call of one trivial operator, one of several, and how many more the second has."""
 
 
+@runtime_checkable
+class CompilesAhead(Protocol):
+    """An engine that prepares many operators in less time than one after the other."""
+
+    def compile_ahead(self, specs: Iterable[OpSpec]) -> Iterator[int]:
+        """Prepare operators.
+
+        Yields:
+            How many more are ready.
+        """
+
+
 def missing_modules(*names: str) -> list[str]:
     """Those of the modules `names` that are not installed."""
     return [name for name in names if importlib.util.find_spec(name) is None]
@@ -63,7 +78,7 @@ def make_runtime(name: str, threads: int) -> Runtime:
     """The engine of that name.
 
     Args:
-        name: "onnxruntime", "openvino" or "torch".
+        name: "espalier", "onnxruntime", "openvino" or "torch".
         threads: Threads that an inference may use.
 
     Raises:
@@ -86,10 +101,9 @@ def make_runtime(name: str, threads: int) -> Runtime:
 
         return OpenVinoRuntime(threads)
     if name == "espalier":
-        raise EspalierError(
-            f"runtime 'espalier', the engine that compiles networks itself, is not part of this version; use one of "
-            f"{', '.join(_KNOWN)}"
-        )
+        from .espalier_runtime import EspalierRuntime  # noqa: PLC0415  # needs a C compiler
+
+        return EspalierRuntime(threads)
     raise EspalierError(f"unknown runtime {name!r}; known: {', '.join(_KNOWN)}")
 
 

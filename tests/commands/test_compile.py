@@ -162,7 +162,7 @@ def test_what_cannot_be_run_says_so(run: Run, run_folder: Path, monkeypatch: pyt
     assert "relative error" not in result.out
     monkeypatch.setattr(Target, "is_native", False)
     monkeypatch.setattr(Target, "emulator", "")
-    assert re.search(r"not run: there is no qemu-\w+ on this machine", run("compile", str(run_folder), "output=o").out)
+    assert re.search(r"not run: that would need qemu-\w+ and zig", run("compile", str(run_folder), "output=o").out)
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")

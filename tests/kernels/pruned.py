@@ -35,7 +35,7 @@ class _Pruned(nn.Module):
 
     known: dict[str, Blocks]
 
-    def blocks(self) -> dict[str, Blocks]:
+    def kept_blocks(self) -> dict[str, Blocks]:
         return self.known
 
 

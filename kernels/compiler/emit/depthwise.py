@@ -71,7 +71,7 @@ def _tile(layer: Convolution, offsets: list[int], vectors: int, has_mask: bool, 
 def _copied_plane(program: Program, layer: Convolution, row_stride: int) -> tuple[Reading, str]:
     """A channel at a time, laid out as the output, one copy for each column of the kernel and phase of its rows."""
     source = program.layouts[layer.inputs[0]]
-    copies = Copies(layer, row_stride, program.lanes)
+    copies = Copies(layer, source.shape[2], row_stride, program.lanes)
     scratch = program.scratch(MAX_THREADS * copies.floats + 8 * program.lanes)
     text = (
         f"    float *to = {scratch} + t * {copies.floats};\n"

@@ -12,7 +12,7 @@ def emit_pool(program: Program, layer: Pool) -> None:
     """Add a pool to a program."""
     source, out = program.layouts[layer.inputs[0]], program.layouts[layer.name]
     text = f"  const float *i = {program.tensor(layer.inputs[0])};\n  float *o = {program.tensor(layer.name)};\n"
-    if source.is_planar and out.is_planar and (layer.is_maximum or layer.padding == (0, 0)):
+    if source.is_planar and out.is_planar and (layer.is_maximum or _is_inside(layer, source)):
         text += _by_rows(layer, source, out)
     else:
         text += _by_windows(layer, source, out)
@@ -57,17 +57,17 @@ def _by_rows(layer: Pool, source: Layout, out: Layout) -> str:
 def _by_windows(layer: Pool, source: Layout, out: Layout) -> str:
     """Window by window, with questions where one may reach over the image's border."""
     height, width = source.shape[1:]
-    reach = [
-        (size - 1) * stride + kernel - padding
-        for size, stride, kernel, padding in zip(
-            layer.shape[1:], layer.stride, layer.kernel, layer.padding, strict=True
-        )
-    ]
-    if layer.padding == (0, 0) and reach[0] <= height and reach[1] <= width:
+    if _is_inside(layer, source):
         body = _inner(layer, at(source, "c", f"y * {layer.stride[0]} + %d", f"x * {layer.stride[1]} + %d"))
     else:
         body = _at_border(layer, at(source, "c", "iy", "ix"), height, width)
     return loops(out, f"{body} o[{at(out)}] = s;")
+
+
+def _is_inside(layer: Pool, source: Layout) -> bool:
+    """Whether no window reaches over the image's border."""
+    sizes = zip(layer.shape[1:], layer.stride, layer.kernel, source.shape[1:], strict=True)
+    return layer.padding == (0, 0) and all((out - 1) * step + kernel <= size for out, step, kernel, size in sizes)
 
 
 def _inner(layer: Pool, place: str) -> str:

@@ -109,7 +109,7 @@ def gathered(program: Program, layer: Convolution, out_row_stride: int) -> Readi
     """
     source = program.layouts[layer.inputs[0]]
     channels = source.shape[0]
-    copies = Copies(layer, out_row_stride, program.lanes)
+    copies = Copies(layer, source.shape[2], out_row_stride, program.lanes)
     scratch = program.scratch(channels * copies.floats + 8 * program.lanes)
     body = [
         f"  int first, last; share({channels}, t, threads, &first, &last);\n",
@@ -132,11 +132,13 @@ class Copies:
 
     Attributes:
         layer: The convolution.
+        width: Of the input.
         row_stride: Points from a row of the output to the next.
         lanes: Floats of a vector.
     """
 
     layer: Convolution
+    width: int
     row_stride: int
     lanes: int
 
@@ -156,8 +158,12 @@ class Copies:
 
     @property
     def _is_shared(self) -> bool:
-        steps = [shift // self.layer.stride[1] for shift in self._shifts]
-        return self.layer.shape[2] + max(0, *steps) - min(0, *steps) <= self.row_stride
+        """Whether zeros between two rows of a copy can stand right of the one and left of the other."""
+        stride = self.layer.stride[1]
+        steps = [shift // stride for shift in self._shifts]
+        end = self.layer.shape[2] + max(0, *steps)
+        pixels = max(-(-(self.width - shift % stride) // stride) for shift in self._shifts)
+        return max(end, min(end, pixels) - min(0, *steps)) <= self.row_stride
 
     @property
     def _starts(self) -> list[int]:

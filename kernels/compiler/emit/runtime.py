@@ -135,12 +135,11 @@ static int indices_are_sound(const char *data) {
 }
 
 static uint64_t checksum(const char *data, size_t bytes) {
-  uint64_t sum = 14695981039346656037ull;
-  for (size_t i = 0; i < bytes; i += 8) {
+  uint64_t sum = 0;
+  for (size_t i = 0; i < bytes / 8; i++) {
     uint64_t word;
-    memcpy(&word, data + i, 8);
-    sum = (sum ^ word) * 1099511628211ull;
-    sum ^= sum >> 29;
+    memcpy(&word, data + 8 * i, 8);
+    sum += word * (2 * (uint64_t)i + 1);
   }
   return sum;
 }

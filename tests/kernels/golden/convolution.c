@@ -1,4 +1,4 @@
-static void pixels_2x3_int32_add(const float *restrict x, const int32_t *restrict offsets,
+static void pixels_2x3_uint16_added_open(const float *restrict x, const uint16_t *restrict offsets,
     const float *restrict w, int columns, const float *restrict bias, float *restrict out,
     const int32_t *restrict rows, const float *restrict residual, const int32_t *restrict mask) {
   (void)bias; (void)residual; (void)mask;
@@ -32,18 +32,26 @@ static void pixels_2x3_int32_add(const float *restrict x, const int32_t *restric
   STORE(out + rows[1] + 2 * L, a1_2);
 }
 
-/* input */
+/* conv2d: copies of its input */
 static void layer_0(const struct network *n, int t) {
   float *restrict a = n->arena;
   const int threads = n->threads;
   (void)a; (void)threads; (void)t;
-  const float *i = n->input;
-  float *o = (a + 16);
   int first, last; share(2, t, threads, &first, &last);
-  for (int c = first; c < last; c++)
-  for (int y = 0; y < 4; y++)
-  for (int x = 0; x < 5; x++)
-  { o[((ptrdiff_t)(c) * 48 + ((y) * 6 + (x)) * 1)] = i[(c * 4 + y) * 5 + x]; }
+  for (int c = first; c < last; c++) {
+    const float *from = (n->input) + (ptrdiff_t)c * 20;
+    float *to = (a + SCRATCH) + (size_t)c * 80;
+    memset(to + 0, 0, 64);
+    for (int j = 0; j < 6; j++) {
+      float *restrict line = to + 16 + j * 6;
+      const int y = j * 1 + -1;
+      if (y < 0 || y >= 4) { memset(line, 0, 24); continue; }
+      const float *restrict p = from + y * 5 + (0);
+      for (int i = 0; i < 0; i++) line[i] = 0.0f;
+      for (int i = 0; i < 5; i++) line[i] = p[i * 1];
+      for (int i = 5; i < 6; i++) line[i] = 0.0f;
+    }
+  }
 }
 
 /* conv2d: 18 of 72 weights in 2 groups of rows */
@@ -53,26 +61,26 @@ static void layer_1(const struct network *n, int t) {
   (void)a; (void)threads; (void)t;
   static const int32_t panels[2][8] = {
     {2, 6, 0, 0, 0, 0, 2, 1},
-    {2, 3, 6, 12, 2, 2, 2, 0}};
+    {2, 3, 6, 12, 2, 2, 2, 1}};
   static const int32_t rows[4] = {96, 144, 48, 144};
-  const float *x = (a + 16), *w = ((const float *)(n->data + 64));
+  const float *x = (a + SCRATCH), *w = ((const float *)(n->data + 64));
   const float *bias = ((const float *)(n->data + 192));
-  const int32_t *offsets = ((const int32_t *)(n->data + 0));
-  float *o = (a + 192);
+  const uint16_t *offsets = ((const uint16_t *)(n->data + 0));
+  float *o = (a + 80);
   const float *r = NULL;
-  const int32_t *m = ((const int32_t *)(a + 448));
+  const int32_t *m = ((const int32_t *)(a + 336));
   int first, last, from = 0, to = 2;
   share(1, t, threads, &first, &last);
-  for (int b = first; b < last; b += 1) {
-    const int e = b + 1 < last ? b + 1 : last;
+  for (int b = first; b < last; b += 4) {
+    const int e = b + 4 < last ? b + 4 : last;
     static const int32_t live[4] = {0, 48, 96, 144};
     const float *first_bias = ((const float *)(n->data + 256));
     const int v0 = b * 3, v1 = e * 3 < 3 ? e * 3 : 3;
     for (int k = 0; k < 4; k++)
       for (int i = v0; i < v1; i++) STORE(o + live[k] + i * L, splat(first_bias[k]));
     for (int p = from; p < to; p++) {
-      const int32_t *q = panels[p];
-      for (int i = b; i < e; i++) { if (i < 1) switch (q[0]) { case 2: pixels_2x3_int32_add(x + i * 3 * L, offsets + q[2], w + q[3], q[1], bias + q[5], o + i * 3 * L, rows + q[4], r ? r + i * 3 * L : r, m ? m + i * 3 * L : m); break; } }
+      const int32_t *q = panels[p + 0];
+      for (int i = b; i < e; i++) { if (i < 1) switch (q[0]) { case 2: pixels_2x3_uint16_added_open(x + i * 3 * L, offsets + q[2], w + q[3], q[1], bias + q[5], o + i * 3 * L, rows + q[4], r ? r + i * 3 * L : r, m ? m + i * 3 * L : m); break; } }
     }
     for (int k = 0; k < 4; k++)
       for (int i = v0; i < v1; i++) STORE(o + live[k] + i * L, masked(act_none(LOAD(o + live[k] + i * L)), LOADI(m + i * L)));
@@ -84,7 +92,7 @@ static void layer_2(const struct network *n, int t) {
   float *restrict a = n->arena;
   const int threads = n->threads;
   (void)a; (void)threads; (void)t;
-  const float *i = (a + 192);
+  const float *i = (a + 80);
   float *o = n->output;
   int first, last; share(4, t, threads, &first, &last);
   for (int c = first; c < last; c++)
