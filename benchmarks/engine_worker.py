@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,15 @@ def litert(file: str, threads: int) -> Call:
     return interpreter.invoke
 
 
+def csr(kind: str, file: str, threads: int) -> Call:
+    """A pruned layer in compressed sparse rows."""
+    import csr_engines  # noqa: PLC0415
+
+    return getattr(csr_engines, kind)(file, threads)
+
+
 ENGINES = {one.__name__: one for one in (espalier, torch, onnxruntime, openvino, mnn, tvm, litert)}
+ENGINES |= {kind: partial(csr, kind) for kind in ("csr_scipy", "csr_torch", "csr_c")}
 
 
 def timed(call: Call, count: int) -> list[float]:

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from espalier.tasks.models.vgg import Vgg16
 from torch import Tensor, nn
 
 __all__ = [
+    "LAYERS",
     "NETWORKS",
     "Compiled",
     "compiled",
@@ -53,6 +55,27 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "resnet18_224": (ImageNetResNet, (1, 3, 224, 224)),
     "mobilenetv2_224": (MobileNetV2, (1, 3, 224, 224)),
     "gru_1024": (lambda: RecurrentClassifier("gru", 39, 1024, 2, 10), (1, 100, 39)),
+}
+
+
+def _convolution(channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1))
+
+
+def _linear(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, outputs))
+
+
+#: Networks of one layer: channels and pixels of 3x3 convolutions, outputs and inputs of linear layers.
+LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    **{
+        f"conv_{channels}_{side}": (partial(_convolution, channels), (1, channels, side, side))
+        for channels, side in ((64, 56), (128, 28), (256, 14), (512, 7), (512, 4), (512, 2))
+    },
+    **{
+        f"linear_{outputs}_{inputs}": (partial(_linear, inputs, outputs), (1, inputs))
+        for outputs, inputs in ((4096, 4096), (3072, 1024))
+    },
 }
 
 
@@ -92,7 +115,7 @@ def is_recurrent(network: nn.Module) -> bool:
 def make(name: str) -> nn.Module:
     """A network of that name with random weights that keep signals alive, and random batch-norm statistics."""
     torch.manual_seed(0)
-    network = NETWORKS[name][0]().eval().requires_grad_(False)
+    network = (NETWORKS | LAYERS)[name][0]().eval().requires_grad_(False)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -106,7 +129,7 @@ def make(name: str) -> nn.Module:
 
 def example(name: str) -> Tensor:
     """The input that is timed."""
-    return torch.randn(NETWORKS[name][1], generator=torch.Generator().manual_seed(1))
+    return torch.randn((NETWORKS | LAYERS)[name][1], generator=torch.Generator().manual_seed(1))
 
 
 def folded(name: str) -> nn.Module:

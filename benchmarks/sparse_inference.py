@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from engine_environments import ENVIRONMENTS, EngineUnavailableError, convert, python_of
 from espalier.hw_models.machine import cpu_model, usable_cpus
+from machine_peak import peak_gflops
 from sparse_cases import NETWORKS, Compiled, compiled, dense_onnx, example, exported_program
-from sparse_layers import peak_gflops
 
 #: Engines of the main environment.
 OWN_ENGINES = ("onnxruntime", "openvino", "torch")
@@ -201,7 +201,7 @@ def shown(result: Mapping[str, Any], peak: float) -> str:
     dense = ", ".join(f"{engine} {value:.2f}" for engine, value in sorted(result["dense_ms"].items()))
     lines = [f"\n**{result['network']}**, threads: {result['threads']}; dense, ms: {dense}", ""]
     lines += [f"- {engine}: {reason}" for engine, reason in result["missing"].items()]
-    lines += [f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
+    lines += ["", f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
     lines += [_row(rate, figures, result["fastest"], peak) for rate, figures in result["rates"].items()]
     return "\n".join(lines)
 
@@ -262,14 +262,15 @@ def run(options: argparse.Namespace) -> None:
         for name in options.networks:
             prepare(name, options)
         return
-    peak = peak_gflops()
-    report: dict[str, Any] = {"cpu": cpu_model(), "cpus": usable_cpus(), "peak_gflops": peak, "networks": []}
-    print(f"{report['cpu']}, {report['cpus']} processors; peak {peak:.0f} GFLOP/s of one thread", flush=True)
+    peaks = {threads: peak_gflops(threads) for threads in options.threads}
+    report: dict[str, Any] = {"cpu": cpu_model(), "cpus": usable_cpus(), "peak_gflops": peaks, "networks": []}
+    told = ", ".join(f"{peak:.0f} GFLOP/s of {threads} threads" for threads, peak in peaks.items())
+    print(f"{report['cpu']}, {report['cpus']} processors; peak {told}", flush=True)
     for name in options.networks:
         for threads in options.threads:
             result = compare(name, threads, options)
             report["networks"].append(result)
-            print(shown(result, peak * threads), flush=True)
+            print(shown(result, peaks[threads]), flush=True)
             if options.json:
                 options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
