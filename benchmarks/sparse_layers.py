@@ -5,9 +5,9 @@
 
 *layers*: networks of one layer, timed as in `sparse_inference.py`. Such a loop keeps everything in the caches, which
 flatters large dense layers; ONNX Runtime converts between its layouts in every call. *ablation*: VGG-16 at 32x32 with
-the rows of layers over pixels one by one in their own order (none), in the order of groups with equal columns (reorder),
-in register tiles, so that an input is loaded once for several rows (load elimination, the default), and with the tiles of
-a tuner, if `--tiles` names a file of them: {layer: [rows, vectors, block, columns]}.
+the rows of layers over pixels one by one in their own order (none), in the order of groups with equal columns
+(reorder), in register tiles, so that an input is loaded once for several rows (load elimination, the default), and with
+the tiles of a tuner, if `--tiles` names a file of them: {layer: [rows, vectors, block, columns]}.
 """
 
 import argparse
