@@ -4,14 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .envs import register_environments
+from .version import __version__
 
 if TYPE_CHECKING:
     from .finish.loading import load
     from .kernels.engine import load_compiled
 
 __all__ = ["__version__", "load", "load_compiled", "register_environments"]
-
-__version__ = "0.1.0"
 
 #: Name -> the module that it is imported from.
 _HOMES = {"load": ".finish.loading", "load_compiled": ".kernels.engine"}

@@ -4,9 +4,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import __version__
 from .commands.errors import run_and_exit
 from .commands.usage import USAGE
+from .version import __version__
 
 __all__ = ["main"]
 

@@ -12,7 +12,6 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 from torch import Tensor, nn
 
-from .. import __version__
 from ..errors import EspalierError
 from ..files import atomic_folder
 from ..finish.compiling import Compiled, compile_and_check
@@ -21,6 +20,7 @@ from ..kernels.target import Target
 from ..kernels.tuning.tuner import Tuning
 from ..progress import results
 from ..reports.units import formatted
+from ..version import __version__
 from .arguments import Words, config_folders, parsed, whole_number, yes_or_no
 from .building import build
 from .catalogue import option_file, options

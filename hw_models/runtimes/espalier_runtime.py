@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ... import __version__
 from ...graph.opspec import FREE_KINDS, OpSpec
 from ...kernels.bare_layers import bare_layers
 from ...kernels.compiler.emit.network import Source, emit_network
@@ -21,6 +20,7 @@ from ...kernels.engine import CompiledNetwork
 from ...kernels.instruction_set import host_instruction_set
 from ...kernels.library_cache import LibraryCache
 from ...kernels.toolchain import find_toolchain
+from ...version import __version__
 from .operator_networks import chain_network, operator_network
 
 __all__ = ["EspalierRuntime"]
