@@ -73,7 +73,7 @@ def whole_number(key: str, text: str) -> int:
         EspalierError: The text is something else.
     """
     if not text.isdecimal() or len(text) > _MOST_DIGITS:
-        raise EspalierError(f"{key}: expected a whole number, got {text[:40]!r}")
+        raise EspalierError(f"{key}: expected a whole number of at least 0, got {text[:40]!r}")
     return int(text)
 
 
