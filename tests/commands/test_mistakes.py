@@ -158,7 +158,12 @@ def test_who_ends_a_run_is_told_how_to_go_on(
     monkeypatch.setattr("espalier.commands.search_command.run_search", killed)
     before = signal.getsignal(signal.SIGTERM)
     folder = tmp_path / "run"
-    result = run("search", _SMALL_SPACE, f"hydra.run.dir={folder}")
+    # Who is started in the background ignores interrupts.
+    interrupts = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = run("search", _SMALL_SPACE, f"hydra.run.dir={folder}")
+    finally:
+        signal.signal(signal.SIGINT, interrupts)
     kept = (
         f"what was evaluated is kept: espalier search resume={folder}"
         if lines > 1
