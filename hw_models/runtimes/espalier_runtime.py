@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from ...graph.opspec import FREE_KINDS, OpSpec
-from ...kernels.bare_layers import bare_layers
 from ...kernels.compiler.emit.network import Source, emit_network
 from ...kernels.compiler.ir import Network
 from ...kernels.compiler.passes import simplified
@@ -99,13 +98,17 @@ class EspalierRuntime:
         return one, many, _CHAIN - 1
 
     def _source(self, spec: OpSpec) -> Source:
-        return self._trivial(1) if spec.kind in _NOTHING else bare_layers(self._emitted(operator_network(spec)))
+        return self._trivial(1) if spec.kind in _NOTHING else self._bare(operator_network(spec))
 
     def _trivial(self, length: int) -> Source:
-        return bare_layers(self._emitted(chain_network(length)))
+        return self._bare(chain_network(length))
 
     def _emitted(self, network: Network) -> Source:
         return emit_network(network, self._instruction_set, version=__version__)
+
+    def _bare(self, network: Network) -> Source:
+        """In a whole network inputs and outputs are copied once and not at each layer."""
+        return emit_network(network, self._instruction_set, version=__version__, is_bare=True)
 
     def _bare_call(self, source: Source) -> Call:
         """A call with memory of its own."""

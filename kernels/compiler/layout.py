@@ -78,19 +78,20 @@ def pointwise(shape: Shape, padding: Pair, lanes: int) -> Layout:
     return Layout(shape, row_stride, point, 1, lead, _rounded(length, _LINE), padding)
 
 
-def choose_layouts(network: Network, lanes: int) -> dict[str, Layout]:
+def choose_layouts(network: Network, lanes: int, holds_input: bool = False) -> dict[str, Layout]:
     """The layout of every tensor: one for all of a height and width.
 
     Args:
         network: After all passes.
         lanes: Floats of a vector.
+        holds_input: Whether the input lies like any other tensor and not where the user has it.
     """
     shapes = {INPUT: network.image_shape, **{layer.name: layer.shape for layer in network.layers}}
     sequences = _sequences(network)
     padding = _paddings(network, shapes)
     layouts = {}
     for name, shape in shapes.items():
-        if name == INPUT and not _is_added(network):
+        if name == INPUT and not (holds_input or _is_added(network)):
             layouts[name] = _as_given(shape, network.is_sequence)
             continue
         size = shape[1:]

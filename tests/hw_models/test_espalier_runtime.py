@@ -1,6 +1,5 @@
 """The engine of our own: operators timed without copies, zeros that are skipped, devices that do not skip them."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ from espalier.hw_models.runtimes.espalier_runtime import EspalierRuntime
 from espalier.hw_models.runtimes.operator_networks import chain_network, operator_network
 from espalier.hw_models.table_device import TableDevice
 from espalier.hw_models.tables.table import Entry, LookupTable
-from espalier.kernels.bare_layers import bare_layers
 from espalier.kernels.compiler.emit.network import emit_network
 from espalier.kernels.compiler.ir import Convolution, Recurrent
 from espalier.kernels.engine import CompiledNetwork
@@ -123,14 +121,22 @@ def test_operators_that_are_not_compiled_are_named() -> None:
 
 
 def test_bare_layers_copy_neither_in_nor_out(tmp_path: Path) -> None:
-    source = bare_layers(emit_network(chain_network(3), host_instruction_set()))
+    source = emit_network(chain_network(3), host_instruction_set(), is_bare=True)
     cache = LibraryCache(host_instruction_set(), find_toolchain())
     (tmp_path / "w").write_bytes(source.weights)
     out = np.full((1, 1, 1, 1), 7.0, np.float32)
     CompiledNetwork(cache.library(source), tmp_path / "w")(np.ones((1, 1, 1, 1), np.float32), out)
     assert out.item() == 7.0
-    with pytest.raises(AssertionError, match="the emitted source has another shape"):
-        bare_layers(dataclasses.replace(source, c="int main;"))
+
+
+@pytest.mark.parametrize("kind", ["conv2d", "activation", "linear"])
+def test_bare_layers_leave_out_nothing_else(kind: str) -> None:
+    shape = (6,) if kind == "linear" else (4, 20, 20)
+    spec = OpSpec(kind, shape, shape, kernel=(3, 3), padding=(1, 1)) if kind == "conv2d" else OpSpec(kind, shape, shape)
+    spec = spec.replace(activation="relu") if kind == "activation" else spec
+    source = emit_network(operator_network(spec), host_instruction_set(), is_bare=True)
+    assert source.owners == ("operator",)
+    assert source.c.count("  layer_0(n, t);") == 1
 
 
 def test_libraries_are_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

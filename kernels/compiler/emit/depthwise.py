@@ -36,7 +36,6 @@ def _emit_over_pixels(program: Program, layer: Convolution) -> None:
     lines = [
         f"  const float *w = {program.floats(layer.matrix)}, *bias = {program.floats(layer.bias)};\n",
         f"  float *o = {program.tensor(layer.name)};\n",
-        f"  const float *r = {program.tensor(layer.residual) if layer.residual else 'NULL'};\n  (void)r;\n",
         f"  const int32_t *m = {program.mask(out) if has_mask else 'NULL'};\n  (void)m;\n",
         f"  int first, last; share({layer.shape[0]}, t, threads, &first, &last);\n",
         "  for (int c = first; c < last; c++) {\n",
@@ -47,22 +46,21 @@ def _emit_over_pixels(program: Program, layer: Convolution) -> None:
     whole = vectors // _VECTORS * _VECTORS
     if whole:
         lines.append(f"    for (int i = 0; i < {whole}; i += {_VECTORS}) {{\n")
-        lines.append(_tile(layer, offsets, _VECTORS, has_mask, out.channel_stride) + "    }\n")
+        lines.append(_tile(layer, offsets, _VECTORS, has_mask) + "    }\n")
     if vectors > whole:
         lines.append(f"    {{ const int i = {whole};\n")
-        lines.append(_tile(layer, offsets, vectors - whole, has_mask, out.channel_stride) + "    }\n")
+        lines.append(_tile(layer, offsets, vectors - whole, has_mask) + "    }\n")
     program.layer(f"{layer.name}: depthwise", "".join([*lines, "  }\n"]))
 
 
-def _tile(layer: Convolution, offsets: list[int], vectors: int, has_mask: bool, stride: int) -> str:
+def _tile(layer: Convolution, offsets: list[int], vectors: int, has_mask: bool) -> str:
     lines = [f"      v s{v} = splat(bias[c]);\n" for v in range(vectors)]
     for place, offset in enumerate(offsets):
         lines.append(f"      {{ const v kw = splat(k[{place}]); const float *p = x + i * L + ({offset});\n")
         lines += [f"        s{v} += kw * LOAD(p + {v} * L);\n" for v in range(vectors)]
         lines.append("      }\n")
     for v in range(vectors):
-        value = f"s{v}" + (f" + LOAD(r + (size_t)c * {stride} + (i + {v}) * L)" if layer.residual else "")
-        value = activated(value, layer.activation)
+        value = activated(f"s{v}", layer.activation)
         value = f"masked({value}, LOADI(m + (i + {v}) * L))" if has_mask else value
         lines.append(f"      STORE(y + (i + {v}) * L, {value});\n")
     return "".join(lines)
@@ -90,7 +88,6 @@ def _emit_over_channels(program: Program, layer: Convolution) -> None:
     body = [
         f"  const float *w = {program.floats(by_position)}, *bias = {program.floats(layer.bias)};\n",
         f"  float *o = {program.tensor(layer.name)};\n",
-        f"  const float *r = {program.tensor(layer.residual) if layer.residual else 'NULL'};\n  (void)r;\n",
         f"  const float *x = {reading.base};\n",
         f"  int first, last; share({channels}, t, threads, &first, &last);\n",
         f"  for (int y = 0; y < {layer.shape[1]}; y++)\n    for (int z = 0; z < {layer.shape[2]}; z++) {{\n",
@@ -101,8 +98,6 @@ def _emit_over_channels(program: Program, layer: Convolution) -> None:
     for place, (y, x) in enumerate(positions):
         offset = reading.rows[y] + reading.columns[x]
         body.append(f"        s += w[{place * channels} + c] * p[(ptrdiff_t)c * {reading.channel} + ({offset})];\n")
-    if layer.residual:
-        body.append(f"        s += r[at + c * {out.channel_stride}];\n")
     end = f"{activated('splat(s)', layer.activation)}[0]" if layer.activation else "s"
     body.append(f"        o[at + c * {out.channel_stride}] = {end};\n      }}\n    }}\n")
     program.layer(f"{layer.name}: depthwise", "".join(body))

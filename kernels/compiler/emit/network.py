@@ -70,6 +70,7 @@ def emit_network(
     prefix: str = "espalier",
     version: str = "",
     is_timed: bool = False,
+    is_bare: bool = False,
 ) -> Source:
     """Emit a network.
 
@@ -80,15 +81,18 @@ def emit_network(
         prefix: Of the functions' names.
         version: Of Espalier, for the network's own account of itself.
         is_timed: Whether the library keeps the time of each function, for a tuner.
+        is_bare: Whether `run` computes the layers alone, on zeros that its memory holds, and copies nothing out:
+            to time a layer as it is inside a network.
     """
-    layouts = choose_layouts(network, instruction_set.lanes)
+    layouts = choose_layouts(network, instruction_set.lanes, holds_input=is_bare)
     places, floats = _places(network, layouts)
     program = Program(instruction_set, layouts, places, floats)
-    if not program.is_given(INPUT):
+    if not (is_bare or program.is_given(INPUT)):
         _emit_input(program, network)
     for layer in network.layers:
         _emit(program, layer, (tiles or {}).get(layer.name))
-    _emit_output(program, network)
+    if not is_bare:
+        _emit_output(program, network)
     return _source(program, network, prefix, version, is_timed)
 
 
