@@ -26,8 +26,7 @@ from espalier.kernels.compiler.emit import over_pixels
 from espalier.kernels.compiler.emit.tiles import Tile, default_tile
 from espalier.kernels.compiler.ir import Convolution
 from espalier.kernels.compiler.layout import choose_layouts
-from espalier.kernels.compiler.passes import simplified
-from espalier.kernels.compiler.reader import read_network
+from espalier.kernels.compiler.lower import lower
 from espalier.kernels.instruction_set import host_instruction_set
 from sparse_cases import LAYERS, compiled, example, pruned
 from sparse_inference import OWN_ENGINES, Worker, compiled_at, interval, measured, started
@@ -96,7 +95,7 @@ def layers(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def row_tiles(rate: float) -> dict[str, Tile]:
     """Of every layer over pixels the default tile, but of one row."""
-    network = simplified(read_network(pruned(ABLATED, rate), example(ABLATED)))
+    network = lower(pruned(ABLATED, rate), example(ABLATED))
     isa = host_instruction_set()
     layouts = choose_layouts(network, isa.lanes)
     tiles = {}

@@ -16,8 +16,7 @@ from ..hw_models.profiling.timing import one_processor, summarise, time_alternat
 from ..hw_models.runtimes.pytorch import PyTorchRuntime
 from ..kernels.compile_network import CompiledFiles, compile_network
 from ..kernels.compiler.emit.tiles import Tile
-from ..kernels.compiler.passes import simplified
-from ..kernels.compiler.reader import read_network
+from ..kernels.compiler.lower import lower
 from ..kernels.emulation import emulated_outputs
 from ..kernels.engine import CompiledNetwork
 from ..kernels.target import Target
@@ -115,7 +114,7 @@ def compile_and_check(
 def _tiles(network: nn.Module, example: Tensor, target: Target, threads: int, tuning: Tuning) -> dict[str, Tile]:
     """The fastest kernel of each layer on this machine."""
     with step("tuning"), one_processor(threads):
-        layers = simplified(read_network(network, example))
+        layers = lower(network, example)
         return tune(layers, target.instruction_set, target.toolchain(), cpu_model(), tuning, threads)
 
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from ..files import write_bytes, write_text
 from .compiler.emit.network import emit_network
 from .compiler.emit.tiles import Tile
-from .compiler.passes import simplified
-from .compiler.reader import read_network
+from .compiler.lower import lower
 from .instruction_set import InstructionSet
 from .toolchain import Toolchain
 
@@ -60,7 +59,7 @@ def compile_network(
         ModelError: The network holds something that is not compiled.
         EspalierError: The C compiler fails.
     """
-    network = simplified(read_network(module, example_input))
+    network = lower(module, example_input)
     source = emit_network(network, instruction_set, tiles, prefix, version)
     folder.mkdir(parents=True, exist_ok=True)
     files = CompiledFiles(*(folder / f"{prefix}.{suffix}" for suffix in ("c", "h", "so", "weights")))

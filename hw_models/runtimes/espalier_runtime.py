@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from ...graph.opspec import FREE_KINDS, OpSpec
 from ...kernels.compiler.emit.network import Source, emit_network
 from ...kernels.compiler.ir import Network
-from ...kernels.compiler.passes import simplified
-from ...kernels.compiler.reader import read_network
+from ...kernels.compiler.lower import lower
 from ...kernels.engine import CompiledNetwork
 from ...kernels.instruction_set import host_instruction_set
 from ...kernels.library_cache import LibraryCache
@@ -90,7 +89,7 @@ class EspalierRuntime:
     def network(self, module: nn.Module, example_input: Tensor, onnx_file: Path | None = None) -> "_CompiledExecutable":  # noqa: ARG002
         """The whole network, its input and output included."""
         example = example_input.contiguous()
-        return _CompiledExecutable(self._loaded(self._emitted(simplified(read_network(module, example)))), example)
+        return _CompiledExecutable(self._loaded(self._emitted(lower(module, example))), example)
 
     def call_overhead(self) -> tuple[Call, Call, int]:
         """Networks of one and of many trivial layers."""

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from espalier.kernels.compiler.emit.network import Source, emit_network
-from espalier.kernels.compiler.passes import simplified
-from espalier.kernels.compiler.reader import read_network
+from espalier.kernels.compiler.lower import lower
 from espalier.kernels.instruction_set import INSTRUCTION_SETS
 from torch import Tensor, nn
 
@@ -68,7 +67,7 @@ class Driver:
         self._folder = folder
         self._batch = len(inputs)
         self._runner = runner
-        network = simplified(read_network(module.eval(), inputs[:1]))
+        network = lower(module.eval(), inputs[:1])
         self.source = emit_network(network, INSTRUCTION_SETS[isa])
         self._shape = (self._batch, *network.output_shape)
         self._write(self.source, inputs)

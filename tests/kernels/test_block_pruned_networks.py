@@ -13,7 +13,7 @@ from espalier.compression.techniques import BcrPruning
 from espalier.kernels.blocks import BlockPruned
 from espalier.kernels.compile_network import compile_network
 from espalier.kernels.compiler.ir import Convolution, Recurrent
-from espalier.kernels.compiler.reader import read_network
+from espalier.kernels.compiler.reader.network import read_network
 from espalier.kernels.engine import load_compiled
 from espalier.kernels.instruction_set import host_instruction_set
 from espalier.kernels.toolchain import find_toolchain

@@ -4,8 +4,7 @@ import pytest
 import torch
 from espalier.graph.placement import ChannelPlacement
 from espalier.kernels.compiler.emit.tiles import Tile, fits
-from espalier.kernels.compiler.passes import simplified
-from espalier.kernels.compiler.reader import read_network
+from espalier.kernels.compiler.lower import lower
 from espalier.kernels.instruction_set import INSTRUCTION_SETS
 from torch import Tensor, nn
 
@@ -165,7 +164,7 @@ def test_every_tile_of_the_tuner_gives_the_same(compiler: Compiler) -> None:
     tiles = [tile for tile in tiles if fits(tile, one, 3)]
     module = nn.Sequential(*(nn.Conv2d(5, 5, 3, padding=1) for _ in tiles))
     inputs = torch.randn(1, 5, 4, 5)
-    names = [layer.name for layer in simplified(read_network(module, inputs)).layers]
+    names = [layer.name for layer in lower(module, inputs).layers]
     found = compiler.network(module, inputs, "avx2", tiles=dict(zip(names, tiles, strict=True)))(inputs)
     assert error(found, expected(module, inputs)) <= TOLERANCE
 

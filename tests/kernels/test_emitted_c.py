@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from espalier.kernels.compiler.emit.network import Source, emit_network
-from espalier.kernels.compiler.passes import simplified
-from espalier.kernels.compiler.reader import read_network
+from espalier.kernels.compiler.lower import lower
 from espalier.kernels.instruction_set import INSTRUCTION_SETS
 from torch import nn
 
@@ -28,7 +27,7 @@ def _tiny() -> dict[str, tuple[nn.Module, tuple[int, ...], str]]:
 def _emitted(name: str) -> Source:
     torch.manual_seed(0)
     module, shape, isa = _tiny()[name]
-    network = simplified(read_network(randomised(module), torch.zeros(1, *shape)))
+    network = lower(randomised(module), torch.zeros(1, *shape))
     return emit_network(network, INSTRUCTION_SETS[isa])
 
 
@@ -59,16 +58,14 @@ def test_other_weights_of_one_structure_change_the_weights_file_only() -> None:
     module = nn.Conv2d(2, 3, 3)
     sources = []
     for seed in (0, 1):
-        network = simplified(read_network(randomised(module, seed), torch.zeros(1, 2, 6, 6)))
+        network = lower(randomised(module, seed), torch.zeros(1, 2, 6, 6))
         sources.append(emit_network(network, INSTRUCTION_SETS["avx2"]))
     assert sources[0].c == sources[1].c
     assert sources[0].weights != sources[1].weights
 
 
 def test_the_header_declares_what_the_source_exports() -> None:
-    source = emit_network(
-        simplified(read_network(nn.Linear(3, 2), torch.zeros(1, 3))), INSTRUCTION_SETS["plain"], None, "mine", '1"\\'
-    )
+    source = emit_network(lower(nn.Linear(3, 2), torch.zeros(1, 3)), INSTRUCTION_SETS["plain"], None, "mine", '1"\\')
     exported = set(re.findall(r"^EXPORT .*?(\w+)\(", source.c, re.MULTILINE))
     assert exported == {"mine_load", "mine_run", "mine_free", "mine_version"}
     assert set(re.findall(r"(mine_\w+)\(", source.header)) == exported

@@ -7,7 +7,7 @@ from espalier.kernels.compiler.ir import Activation, Add, BatchNorm, Convolution
 from espalier.kernels.compiler.passes import simplified
 from espalier.kernels.compiler.passes.dead_channels import without_dead_channels
 from espalier.kernels.compiler.passes.fold import with_folded_norms
-from espalier.kernels.compiler.reader import read_network
+from espalier.kernels.compiler.reader.network import read_network
 from torch import Tensor, nn
 
 from tests.kernels.programs import Residual, expected, randomised

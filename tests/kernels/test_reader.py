@@ -7,7 +7,7 @@ import torch
 from espalier.errors import ModelError
 from espalier.kernels.block_grid import BlockGrid
 from espalier.kernels.compiler.ir import Convolution, Recurrent
-from espalier.kernels.compiler.reader import read_network
+from espalier.kernels.compiler.reader.network import read_network
 from torch import Tensor, nn
 
 from tests.kernels.programs import Function

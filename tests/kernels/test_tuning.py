@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from espalier.kernels.compiler.emit.tiles import GENES, Tile, default_tile, fits
-from espalier.kernels.compiler.passes import simplified
-from espalier.kernels.compiler.reader import read_network
+from espalier.kernels.compiler.lower import lower
 from espalier.kernels.instruction_set import INSTRUCTION_SETS, host_instruction_set
 from espalier.kernels.toolchain import Toolchain, find_toolchain
 from espalier.kernels.tuning.cache import TileCache
@@ -141,7 +140,7 @@ def test_a_signature_knows_structure_and_machine() -> None:
 
 
 def test_tuning_measures_each_layer_and_remembers_it(tmp_path: Path) -> None:
-    compiled = simplified(read_network(network(), torch.randn(1, 3, 9, 20)))
+    compiled = lower(network(), torch.randn(1, 3, 9, 20))
     instruction_set, cache = host_instruction_set(), TileCache(tmp_path / "tiles.json")
     layers = tunable_layers(compiled, instruction_set)
     assert list(layers) == ["conv2d", "conv2d_1"]
@@ -173,7 +172,7 @@ def test_tuning_measures_each_layer_and_remembers_it(tmp_path: Path) -> None:
 )
 def test_no_tile_changes_the_outputs(tile: Tile, tmp_path: Path) -> None:
     module = network()
-    compiled = simplified(read_network(module, torch.randn(1, 3, 9, 20)))
+    compiled = lower(module, torch.randn(1, 3, 9, 20))
     tiles = dict.fromkeys(("conv2d", "conv2d_1"), tile)
     timed = TimedNetwork(compiled, host_instruction_set(), find_toolchain(), tiles, tmp_path / "net", threads=1)
     inputs = torch.randn(2, 3, 9, 20)

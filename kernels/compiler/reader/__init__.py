@@ -1,0 +1,1 @@
+"""From a PyTorch module to the compiler's layers, by way of torch.export."""
