@@ -18,7 +18,7 @@ from ..reports.journal import JOURNAL_FILE
 from .errors import USER_ERRORS, one_line
 from .explanations import explained
 from .schema import register_schema
-from .tidying import ERROR_FILE
+from .tidying import ERROR_FILE, remove_refused_sweep
 from .words import check_words, options_first
 
 __all__ = ["chosen_names", "run_jobs", "saying_what_is_kept"]
@@ -54,6 +54,7 @@ def run_jobs(program: str, arguments: Sequence[str], job: Job) -> None:
     try:
         hydra.main(version_base="1.3", config_path="pkg://espalier.conf", config_name="config")(guarded)()
     except HydraException as error:
+        remove_refused_sweep()
         raise EspalierError(explained(error, arguments)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         if guarded.has_started:

@@ -237,6 +237,17 @@ def test_a_job_of_a_sweep_that_fails_early_leaves_its_error(run: Run, tmp_path: 
         assert [path.name for path in (tmp_path / "sweep" / "0").iterdir()] == ["error.txt"]
 
 
+@pytest.mark.parametrize("held", ["", "mine.txt"])
+def test_a_sweep_that_cannot_be_composed_leaves_nothing(run: Run, tmp_path: Path, held: str) -> None:
+    if held:
+        (tmp_path / "sweeps").mkdir()
+        (tmp_path / "sweeps" / held).touch()
+    result = run("search", "-m", "task=digits_vgg,nonexistent", "hydra.sweep.dir=sweeps/one/two")
+    assert result.status == 2
+    assert "'nonexistent'" in result.last_line
+    assert [path.name for path in tmp_path.rglob("*")] == (["sweeps", held] if held else [])
+
+
 def test_a_job_that_works_at_last_forgets_its_error(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sweep" / "0").mkdir(parents=True)
     (tmp_path / "sweep" / "0" / "error.txt").write_text("no")
