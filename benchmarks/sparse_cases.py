@@ -27,6 +27,7 @@ from espalier.tasks.models.vgg import Vgg16
 from torch import Tensor, nn
 
 __all__ = [
+    "DENSE_CHAINS",
     "LAYERS",
     "NETWORKS",
     "Compiled",
@@ -79,6 +80,46 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
+def _chain(*layers: Callable[[], nn.Module]) -> nn.Module:
+    """The layers again and again, each with weights of its own: inside a network nothing is copied in or out."""
+    return nn.Sequential(*(layer() for _ in range(CHAIN // len(layers)) for layer in layers))
+
+
+#: Layers of a network of equal layers.
+CHAIN = 8
+
+#: Networks of equal layers of which nothing is pruned: what stays dense in a pruned network, or is dense by nature.
+DENSE_CHAINS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    **{
+        f"depthwise_{channels}_{side}": (
+            partial(_chain, partial(nn.Conv2d, channels, channels, 3, padding=1, groups=channels)),
+            (1, channels, side, side),
+        )
+        for channels, side in ((32, 112), (144, 56), (192, 28), (384, 14), (576, 14), (960, 7))
+    },
+    **{
+        f"pointwise_{narrow}_{wide}_{side}": (
+            partial(_chain, partial(nn.Conv2d, narrow, wide, 1), partial(nn.Conv2d, wide, narrow, 1)),
+            (1, narrow, side, side),
+        )
+        for narrow, wide, side in ((16, 96, 112), (24, 144, 56), (32, 192, 28), (64, 384, 14), (160, 960, 7))
+    },
+    **{
+        f"conv_{channels}_{side}": (
+            partial(_chain, partial(nn.Conv2d, channels, channels, 3, padding=1)),
+            (1, channels, side, side),
+        )
+        for channels, side in ((64, 224), (64, 56), (128, 28), (256, 14), (512, 7), (512, 2))
+    },
+    "linear_4096": (partial(_chain, partial(nn.Linear, 4096, 4096)), (1, 4096)),
+    "max_pool_64_112": (partial(_chain, partial(nn.MaxPool2d, 3, 1, 1)), (1, 64, 112, 112)),
+    "gru_256": (lambda: RecurrentClassifier("gru", 40, 256, 1, 10), (1, 100, 40)),
+    "lstm_256": (lambda: RecurrentClassifier("lstm", 40, 256, 1, 10), (1, 100, 40)),
+}
+
+_CASES = NETWORKS | LAYERS | DENSE_CHAINS
+
+
 @dataclass(frozen=True)
 class Compiled:
     """A pruned network that was compiled, and what it took.
@@ -115,7 +156,7 @@ def is_recurrent(network: nn.Module) -> bool:
 def make(name: str) -> nn.Module:
     """A network of that name with random weights that keep signals alive, and random batch-norm statistics."""
     torch.manual_seed(0)
-    network = (NETWORKS | LAYERS)[name][0]().eval().requires_grad_(False)
+    network = _CASES[name][0]().eval().requires_grad_(False)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -129,7 +170,7 @@ def make(name: str) -> nn.Module:
 
 def example(name: str) -> Tensor:
     """The input that is timed."""
-    return torch.randn((NETWORKS | LAYERS)[name][1], generator=torch.Generator().manual_seed(1))
+    return torch.randn(_CASES[name][1], generator=torch.Generator().manual_seed(1))
 
 
 def folded(name: str) -> nn.Module:

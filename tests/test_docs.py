@@ -25,7 +25,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_exist(page: Path) -> None:
     folders = (
-        "agents|benchmarks|commands|compression|conf|docs|envs|evaluation|examples|finish|graph|hw_models|reports|tasks"
+        "agents|benchmarks|commands|compression|conf|docs|envs|evaluation|examples|finish|graph|hw_models|kernels|reports|tasks"
     )
     for name in re.findall(rf"`((?:{folders})/[\w/]+\.(?:py|yaml|md))`", page.read_text()):
         assert (REPOSITORY / name).exists(), name
