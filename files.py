@@ -66,7 +66,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:
+            # A full disk names no file.
+            error.filename = error.filename or str(path)
+            raise
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         # mkstemp makes private files; what we write is meant to be shared like any other file.

@@ -16,12 +16,13 @@ from ..errors import EspalierError
 from ..files import atomic_folder
 from ..finish.compiling import Compiled, compile_and_check
 from ..finish.loading import load
+from ..kernels.compiler.emit.program import MAX_THREADS
 from ..kernels.target import Target
 from ..kernels.tuning.tuner import Tuning
 from ..progress import results
 from ..reports.units import formatted
 from ..version import __version__
-from .arguments import Words, config_folders, parsed, whole_number, yes_or_no
+from .arguments import Words, config_folders, parsed, yes_or_no
 from .building import build
 from .catalogue import option_file, options
 from .search import CONFIG_FILE
@@ -62,6 +63,9 @@ _MARK = b"/* A network compiled by Espalier. */"
 #: Inputs whose outputs are compared.
 _INPUTS = 32
 
+#: A median that is less certain is said to be.
+_MOST_SPREAD = 0.1
+
 _TARGET_KEYS = ("instructions", "triple", "compiler")
 
 
@@ -79,11 +83,11 @@ def run(arguments: Sequence[str]) -> None:
     tuning = Tuning() if yes_or_no("tune", given.options.get("tune", "false")) else None
     output = Path(given.options.get("output") or given.files[0] / "compiled" / target.name).expanduser()
     _check_replaceable(output)
-    target.toolchain()  # before anything is loaded
+    toolchain = target.toolchain()  # before anything is loaded
     network, inputs = _network(given.files[0])
     with atomic_folder(output) as folder:
         compiled = compile_and_check(network, inputs, folder, target, name, threads, tuning, __version__)
-    _show(compiled, target, output, threads)
+    _show(compiled, target, toolchain.version, output, threads)
 
 
 def _target(words: Words, folders: Sequence[Path]) -> Target:
@@ -114,10 +118,10 @@ def _name(words: Words) -> str:
 
 
 def _threads(words: Words) -> int:
-    threads = whole_number("threads", words.options.get("threads", "1"))
-    if not 1 <= threads <= 16:
-        raise EspalierError(f"threads must be 1 to 16, got {threads}")
-    return threads
+    text = words.options.get("threads", "1")
+    if not text.isdecimal() or len(text) > 2 or not 1 <= int(text) <= MAX_THREADS:
+        raise EspalierError(f"threads must be a whole number from 1 to {MAX_THREADS}, got {text[:40]!r}")
+    return int(text)
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -129,7 +133,8 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir() or folder.is_symlink() or folder.absolute() == Path.cwd():
-        raise EspalierError(f"output must be a folder that can be replaced, got {folder}")
+        what = "the current folder" if folder.is_dir() and not folder.is_symlink() else "a file or a link"
+        raise EspalierError(f"output must be a folder that can be replaced, {folder} is {what}")
     others = sorted(path.name for path in folder.iterdir() if not _is_compiled(path))
     if others:
         raise EspalierError(
@@ -157,7 +162,8 @@ def _network(folder: Path) -> tuple[nn.Module, Tensor]:
 def _config(folder: Path) -> Mapping[str, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file():
-        what = f"it has no {CONFIG_FILE}" if folder.is_dir() else "there is no such folder"
+        what = f"it has no {CONFIG_FILE}" if folder.is_dir() else "it is a file"
+        what = what if folder.exists() else "there is no such folder"
         raise EspalierError(f"{folder} is no run folder: {what}; expected one that `espalier search` finished")
     try:
         values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
@@ -170,9 +176,9 @@ def _config(folder: Path) -> Mapping[str, Any]:
     return values
 
 
-def _show(compiled: Compiled, target: Target, output: Path, threads: int) -> None:
+def _show(compiled: Compiled, target: Target, compiler: str, output: Path, threads: int) -> None:
     title = f"{target.name}, {target.instruction_set.name} instructions"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", show_header=False)
     table.add_column("")
     table.add_column("", justify="right")
     for name, size in compiled.sizes.items():
@@ -185,7 +191,7 @@ def _show(compiled: Compiled, target: Target, output: Path, threads: int) -> Non
     shown = results()
     shown.print(table)
     shown.print(_how(compiled, threads), soft_wrap=True)
-    shown.print(f"compiled: {output}", soft_wrap=True)
+    shown.print(f"compiled by {compiler}: {output}", soft_wrap=True)
 
 
 def _how(compiled: Compiled, threads: int) -> str:
@@ -194,4 +200,7 @@ def _how(compiled: Compiled, threads: int) -> str:
         return compiled.where
     count = f"{threads} thread{'s' if threads > 1 else ''}"
     text = f"{compiled.n_inputs} inputs of the search split, run {compiled.where}, {count}"
-    return f"{text}; latencies: medians in alternation, batch size 1" if compiled.speed else text
+    if (speed := compiled.speed) is None:
+        return text
+    text += f"; latencies: medians in alternation, batch size 1, within {100 * speed.spread:.0f} %"
+    return f"{text}: the machine was busy, measure again" if speed.spread > _MOST_SPREAD else text

@@ -1,8 +1,9 @@
 /* Classifies what comes on standard input, with a network that `espalier compile RUN_FOLDER` wrote.
 
-   FOLDER holds espalier.c, espalier.h and espalier.weights; INPUTS and OUTPUTS are the sizes that espalier.h states:
+   FOLDER, an absolute path, holds espalier.h, espalier.so and espalier.weights; INPUTS and OUTPUTS are the sizes that
+   espalier.h states:
 
-   gcc -O2 -I FOLDER -DINPUTS=256 -DOUTPUTS=10 main.c FOLDER/espalier.so -Wl,-rpath,FOLDER -o classify
+   cc -O2 -I FOLDER -DINPUTS=256 -DOUTPUTS=10 main.c FOLDER/espalier.so -Wl,-rpath,FOLDER -o classify
    ./classify FOLDER/espalier.weights < images.f32
 
    images.f32: the inputs one after the other, each INPUTS 32-bit floats, normalised as in training. Instead of linking the
@@ -27,7 +28,7 @@ int main(int n_words, char **words) {
   }
   while (fread(input, sizeof *input, INPUTS, stdin) == INPUTS) {
     int best = 0;
-    espalier_run(network, input, output, 1);
+    if (espalier_run(network, input, output, 1)) return 1;
     for (int i = 1; i < OUTPUTS; i++)
       if (output[i] > output[best]) best = i;
     printf("class %d, score %.4f\n", best, output[best]);

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -12,12 +13,12 @@ from torch import Tensor, nn
 from ..errors import EspalierError
 from ..graph.layers import Realisable
 from ..hw_models.machine import cpu_model
-from ..hw_models.profiling.timing import one_processor, summarise, time_alternating
+from ..hw_models.profiling.timing import one_processor, relative_half_width, summarise, time_alternating
 from ..hw_models.runtimes.pytorch import PyTorchRuntime
 from ..kernels.compile_network import CompiledFiles, compile_network
 from ..kernels.compiler.emit.tiles import Tile
 from ..kernels.compiler.lower import lower
-from ..kernels.emulation import emulated_outputs
+from ..kernels.emulation import build_program, emulated_outputs
 from ..kernels.engine import CompiledNetwork
 from ..kernels.target import Target
 from ..kernels.tuning.tuner import Tuning, tune
@@ -45,10 +46,12 @@ class Speed:
     Attributes:
         compiled_ms: Milliseconds of the compiled network, called from Python.
         pytorch_ms: Milliseconds of the same network in PyTorch.
+        spread: The wider of the two medians' 95 % intervals, half of it, as a share of the median.
     """
 
     compiled_ms: float
     pytorch_ms: float
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -132,9 +135,14 @@ def _run_here(
 def _run_emulated(
     network: nn.Module, inputs: Tensor, files: CompiledFiles, sizes: dict[str, int], target: Target, threads: int
 ) -> Compiled:
-    with step(f"running under {Path(target.emulator).name}"):
-        shape = tuple(_expected(network, inputs[:1]).shape[1:])
-        outputs = emulated_outputs(files, target, inputs.contiguous().numpy(), shape, threads)
+    shape = tuple(_expected(network, inputs[:1]).shape[1:])
+    with TemporaryDirectory() as folder:
+        # The first time zig makes the C library, too, which may take minutes.
+        with step("compiling a program to check"):
+            program = build_program(files, target, Path(folder))
+        with step(f"running under {Path(target.emulator).name}"):
+            given = inputs.contiguous().numpy()
+            outputs = emulated_outputs(program, files.weights, target.emulator, given, shape, threads)
     error = _checked_error(network, inputs, outputs)
     return Compiled(sizes, error, f"under {Path(target.emulator).name}, which says nothing of its speed", len(inputs))
 
@@ -163,4 +171,5 @@ def _speed(network: nn.Module, example_input: Tensor, compiled: Callable[[], obj
     reference = PyTorchRuntime(threads).network(network, example_input)
     with step("measuring live"), one_processor(threads):
         samples = time_alternating([compiled, reference], _ROUNDS)
-    return Speed(*(summarise(row).median_ms for row in samples))
+    compiled_ms, pytorch_ms = (summarise(row).median_ms for row in samples)
+    return Speed(compiled_ms, pytorch_ms, max(relative_half_width(row) for row in samples))

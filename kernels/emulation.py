@@ -3,7 +3,6 @@
 import math
 import subprocess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from ..errors import EspalierError
 from .compile_network import CompiledFiles
 from .target import Target
 
-__all__ = ["emulated_outputs"]
+__all__ = ["build_program", "emulated_outputs"]
 
 _SECONDS = 600
 
@@ -36,13 +35,19 @@ int main(int n, char **words) {
 
 
 def emulated_outputs(
-    files: CompiledFiles, target: Target, inputs: NDArray[np.float32], output_shape: tuple[int, ...], threads: int = 1
+    program: Path,
+    weights: Path,
+    emulator: str,
+    inputs: NDArray[np.float32],
+    output_shape: tuple[int, ...],
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """What a compiled network gives under the target's emulator.
 
     Args:
-        files: What was compiled.
-        target: Has an emulator.
+        program: By `build_program`.
+        weights: The network's.
+        emulator: The command.
         inputs: Shape (N, ...).
         output_shape: Of one output, without the batch axis.
         threads: Of the network.
@@ -51,20 +56,27 @@ def emulated_outputs(
         Shape (N, *output_shape).
 
     Raises:
-        EspalierError: The program cannot be built, or ends with an error.
+        EspalierError: The program ends with an error, or does not end.
     """
     sizes = (len(inputs), inputs[0].size, math.prod(output_shape))
-    with TemporaryDirectory() as folder:
-        program = _built(Path(folder), files, target)
-        words = [target.emulator, program, files.weights.resolve(), threads, *sizes]
-        data = np.ascontiguousarray(inputs, np.float32).tobytes()
-        result = _finished([str(word) for word in words], data)
+    words = [emulator, program, weights.resolve(), threads, *sizes]
+    result = _finished([str(word) for word in words], np.ascontiguousarray(inputs, np.float32).tobytes())
     if result.returncode or len(result.stdout) != 4 * sizes[0] * sizes[2]:
-        raise EspalierError(f"the network fails under {target.emulator}: exit status {result.returncode}")
+        raise EspalierError(f"the network fails under {emulator}: exit status {result.returncode}")
     return np.frombuffer(result.stdout, np.float32).reshape(-1, *output_shape)
 
 
-def _built(folder: Path, files: CompiledFiles, target: Target) -> Path:
+def build_program(files: CompiledFiles, target: Target, folder: Path) -> Path:
+    """A program around a compiled network that needs no shared library.
+
+    Args:
+        files: What was compiled.
+        target: What for.
+        folder: Is written into.
+
+    Raises:
+        EspalierError: The compiler fails.
+    """
     prefix = files.source.stem
     sources = [folder / files.source.name, folder / f"run_{prefix}.c"]
     sources[0].write_bytes(files.source.read_bytes())

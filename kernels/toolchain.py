@@ -105,7 +105,7 @@ def find_toolchain(triple: str = "", compiler: str = "") -> Toolchain:
     is_native = not triple or triple.split("-", maxsplit=1)[0] == platform.machine()
     if compiler not in ("", "zig"):
         if (found := shutil.which(compiler)) is None:
-            raise EspalierError(f"there is no C compiler {compiler!r}; install it or leave compiler= away")
+            raise EspalierError(f"there is no C compiler {compiler!r}; install it or leave target.compiler= away")
         return Toolchain((found,))
     if is_native and not compiler and (commands := [path for name in _SYSTEM if (path := shutil.which(name))]):
         return Toolchain((commands[0],))
