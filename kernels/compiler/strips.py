@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .ir import Convolution, Layer, Network, Pool, tensors_read
-from .layout import Layout
+from .ir import Convolution, Layer, Network, Pool
+from .layout import Layout, layer_reach
 
 __all__ = ["Chain", "Strip", "plan_strips", "short_layout"]
 
@@ -20,7 +20,7 @@ __all__ = ["Chain", "Strip", "plan_strips", "short_layout"]
 _CACHE_BYTES = 1_300_000
 
 #: Tensors of fewer bytes stay in the cache as a whole.
-_LARGE_BYTES = 1 << 20
+_LARGE_BYTES = 3 << 20
 
 #: Multiplications for each number that comes out, behind which traffic hides.
 _MANY = 160
@@ -32,6 +32,9 @@ _FEWEST_POINTS = 384
 _MOST_LAYERS = 6
 _ROWS = (16, 8, 4, 2, 1)
 
+#: Rows by which the first layer may be ahead, so that windows of a pool begin with a strip.
+_AHEAD = (0, 1, 2, 3)
+
 #: Floats in a cache line.
 _LINE = 16
 
@@ -42,7 +45,7 @@ class Strip:
 
     Attributes:
         rows: Of a strip.
-        lag: Rows that it is behind the first layer.
+        lag: Rows that it is behind; those that it is ahead where negative, by which the first strip is longer.
         halo: Rows of the strip before that are read again.
         is_short: Whether only one strip and the halo exist at a time.
     """
@@ -123,12 +126,23 @@ def _chain(network: Network, layers: Sequence[Layer], layouts: Mapping[str, Layo
             return None
     if not all(_can(layer, names, layouts, place == 0) for place, layer in enumerate(layers)):
         return None
-    lags = _lags(layers, names)
+    # A kernel finds what it adds where it writes: both tensors must be whole.
+    if any(isinstance(layer, Convolution) and layer.residual for layer in layers[:-1]):
+        return None
+    if isinstance(layers[-1], Convolution) and layers[-1].residual in names:
+        return None
     for rows in _ROWS:
-        chain = _with_rows(layers, rows, lags)
-        if chain is not None and chain.count > 1 and _fits(layers, chain, layouts):
-            return chain
+        chains = [chain for ahead in _AHEAD if (chain := _with_rows(layers, rows, _lags(layers, names, ahead)))]
+        chains = [chain for chain in chains if chain.count > 1 and _fits(layers, chain, layouts)]
+        if chains:
+            return min(chains, key=lambda chain: _kept_floats(chain, layouts))
     return None
+
+
+def _kept_floats(chain: Chain, layouts: Mapping[str, Layout]) -> int:
+    """Numbers that move from each strip to the next."""
+    sizes = ((layouts[name], strip.halo) for name, strip in chain.strips.items())
+    return sum(layout.shape[0] * layout.row_stride * halo for layout, halo in sizes)
 
 
 def _can(layer: Layer, names: set[str], layouts: Mapping[str, Layout], is_first: bool) -> bool:
@@ -141,18 +155,10 @@ def _can(layer: Layer, names: set[str], layouts: Mapping[str, Layout], is_first:
     if not isinstance(layer, Convolution) or layer.is_depthwise:
         return False
     # The first may read copies, which are made of the whole tensor at once.
+    reach = zip(layer_reach(layer, source.shape[1:]), source.padding, strict=True)
     return is_first or (
-        layer.stride == (1, 1)
-        and source.row_stride == out.row_stride
-        and layer.padding[0] <= out.padding[0]
-        and _reach(layer, source) <= source.padding[1]
+        layer.stride == (1, 1) and source.row_stride == out.row_stride and all(read <= zeros for read, zeros in reach)
     )
-
-
-def _reach(layer: Convolution, source: Layout) -> int:
-    """Columns that a convolution reads beyond an image's right edge, or its left one."""
-    end = layer.shape[2] - 1 + (layer.kernel[1] - 1) * layer.dilation[1] - layer.padding[1]
-    return max(layer.padding[1], end - (source.shape[2] - 1))
 
 
 @dataclass(frozen=True)
@@ -168,28 +174,30 @@ class _Window:
 def _windows(layer: Layer, names: set[str]) -> list[_Window]:
     """What a layer reads of the tensors of its chain."""
     found = []
-    for name in tensors_read(layer):
-        if name not in names:
-            continue
+    for name in names & set(layer.inputs):
         if isinstance(layer, Pool):
             found.append(_Window(name, layer.stride[0], layer.padding[0], layer.kernel[0] - 1 - layer.padding[0]))
-        elif isinstance(layer, Convolution) and name == layer.inputs[0]:
+        elif isinstance(layer, Convolution):
             reach = (layer.kernel[0] - 1) * layer.dilation[0]
             found.append(_Window(name, layer.stride[0], layer.padding[0], reach - layer.padding[0]))
-        if isinstance(layer, Convolution) and name == layer.residual:
-            found.append(_Window(name, 1, 0, 0))
     return found
 
 
-def _lags(layers: Sequence[Layer], names: set[str]) -> dict[str, int]:
-    """By how many rows each layer must be behind so that what it reads is there."""
+def _lags(layers: Sequence[Layer], names: set[str], ahead: int) -> dict[str, int]:
+    """By how many rows each layer must be behind so that what it reads is there.
+
+    Args:
+        layers: Of a chain.
+        names: Of their tensors.
+        ahead: Rows by which those are ahead that read nothing of the chain.
+    """
     lags: dict[str, int] = {}
     for layer in layers:
         needed = [
             math.ceil((lags[window.name] + window.below + 1 - window.stride) / window.stride)
             for window in _windows(layer, names)
         ]
-        lags[layer.name] = max([0, *needed])
+        lags[layer.name] = max(needed, default=-ahead)
     return lags
 
 
@@ -197,7 +205,7 @@ def _with_rows(layers: Sequence[Layer], rows: int, lags: Mapping[str, int]) -> C
     """The chain whose last layer's strips have so many rows; None where paths through it disagree."""
     names = set(lags)
     sizes = {layers[-1].name: rows}
-    halos = dict.fromkeys(names, 0)
+    halos = {name: max(0, -lag) for name, lag in lags.items()}
     for layer in reversed(layers):
         if layer.name not in sizes:
             return None

@@ -15,16 +15,15 @@ def emit_pool(program: Program, layer: Pool) -> None:
     text = f"  const float *i = {program.tensor(layer.inputs[0])};\n  float *o = {program.tensor(layer.name)};\n"
     strip = program.strips.get(layer.name)
     if source.is_planar and out.is_planar and (layer.is_maximum or _is_inside(layer, source)):
-        _add_every(program, layer.stride[1])
         rows = rows_of_strip(strip, out.shape[1]) if strip else f"  const int y0 = 0, y1 = {out.shape[1]};\n"
-        text += rows + _by_rows(layer, source, out, program.lanes)
+        text += rows + _by_rows(program, layer, source, out)
     else:
         text += _by_windows(layer, source, out)
     program.layer(f"{layer.name}: pool", text, strip is not None)
 
 
-def _by_rows(layer: Pool, source: Layout, out: Layout, lanes: int) -> str:
-    """First the rows of a window are joined, then columns, both many at once; windows at the border one by one."""
+def _by_rows(program: Program, layer: Pool, source: Layout, out: Layout) -> str:
+    """Row by row; many windows at once where these reach over no border."""
     height, width = source.shape[1:]
     channels, _, out_width = layer.shape
     (down, across), (above, left) = layer.stride, layer.padding
@@ -32,71 +31,72 @@ def _by_rows(layer: Pool, source: Layout, out: Layout, lanes: int) -> str:
     end = max(begin, min(out_width, (width + left - layer.kernel[1]) // across + 1))
     at_border = (
         f"{{ float s = -INFINITY; const int b = x * {across} - {left}; for (int k = b; k < b + {layer.kernel[1]}; k++)"
-        f" if (k >= 0 && k < {width} && line[k] > s) s = line[k]; to[x] = s; }}\n"
+        f" if (k >= 0 && k < {width}) for (int j = 0; j < rows; j++) {{ const float z = p[j * {source.row_stride} + k]; "
+        "s = s < z ? z : s; } to[x] = s; }\n"
     )
-    joined = "largest(LOAD(line + x), LOAD(p + x))" if layer.is_maximum else "LOAD(line + x) + LOAD(p + x)"
+    if across > 1:
+        _add_every(program, across)
     return (
         f"  int first, last; share({channels}, t, threads, &first, &last);\n"
         f"  for (int c = first; c < last; c++)\n    for (int y = y0; y < y1; y++) {{\n"
-        f"      float line[{-(-width // lanes) * lanes + across * lanes + layer.kernel[1]}];\n"
         f"      int from = y * {down} - {above}, end = from + {layer.kernel[0]};\n"
         f"      from = from < 0 ? 0 : from; end = end > {height} ? {height} : end;\n"
+        "      const int rows = end - from; (void)rows;\n"
         f"      const float *p = i + (ptrdiff_t)c * {source.channel_stride} + from * {source.row_stride};\n"
-        f"      for (int x = 0; x < {width}; x += L) STORE(line + x, LOAD(p + x));\n"
-        "      for (from++; from < end; from++) {\n"
-        f"        p += {source.row_stride};\n"
-        f"        for (int x = 0; x < {width}; x += L) STORE(line + x, {joined});\n"
-        "      }\n"
         f"      float *restrict to = o + (ptrdiff_t)c * {out.channel_stride} + y * {out.row_stride};\n"
         f"      for (int x = 0; x < {begin}; x++) {at_border if begin else ';'}"
-        f"{_inner_columns(layer, begin, end, lanes)}"
+        f"{_inner_columns(layer, source, begin, end, program.lanes)}"
         f"      for (int x = {end}; x < {out_width}; x++) {at_border if end < out_width else ';'}"
         "    }\n"
     )
 
 
 def _add_every(program: Program, stride: int) -> None:
-    """Add a function that loads numbers so far apart as a vector."""
+    """Add a function that takes every so many-th number of adjacent vectors."""
     places = range(0, program.lanes * stride, stride)
-    value = f"(v){{{', '.join(f'p[{place}]' for place in places)}}}"
-    text = f"INLINE v every_{stride}(const float *p) {{ return {value}; }}\n"
+    vectors = [f"x{place}" for place in range(stride)]
+    head = f"INLINE v every_{stride}({', '.join(f'v {name}' for name in vectors)})"
+    numbers = ", ".join(f"x{place // program.lanes}[{place % program.lanes}]" for place in places)
+    text = f"{head} {{ return (v){{{numbers}}}; }}\n"
     if stride == 2:  # noqa: PLR2004  # one instruction
-        shuffled = f"__builtin_shufflevector(LOAD(p), LOAD(p + L), {', '.join(map(str, places))})"
+        shuffled = f"__builtin_shufflevector(x0, x1, {', '.join(map(str, places))})"
         text = (
             "#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)\n"
-            f"INLINE v every_2(const float *p) {{ return {shuffled}; }}\n#else\n{text}#endif\n"
+            f"{head} {{ return {shuffled}; }}\n#else\n{text}#endif\n"
         )
-    if stride > 1:
-        program.kernel(f"every_{stride}", text)
+    program.kernel(f"every_{stride}", text)
 
 
-def _inner_columns(layer: Pool, begin: int, end: int, lanes: int) -> str:
-    """C for the columns of windows that reach over no border; the last vector begins earlier or is stored in part."""
-    across, (height, width) = layer.stride[1], layer.kernel
-    place = f"line + x * {across} - {layer.padding[1]}"
-    parts = [f"every_{across}({place} + {column})" if across > 1 else f"LOAD({place} + {column})" for column in range(width)]
-    value = parts[0]
-    for part in parts[1:]:
-        value = f"largest({value}, {part})" if layer.is_maximum else f"{value} + {part}"
+def _inner_columns(layer: Pool, source: Layout, begin: int, end: int, lanes: int) -> str:
+    """C for the windows that reach over no border: their rows are joined first, then columns.
+
+    The last vector begins earlier; one that is longer than a row writes zeros, into rows that come later.
+    """
+    if begin >= end:
+        return ""
+    (height, width), across = layer.kernel, layer.stride[1]
+    places = [(column, part) for column in range(width) for part in range(across)]
+    offsets = sorted({column + part * lanes for column, part in places})
+    joined = "largest({0}, {1})" if layer.is_maximum else "{0} + {1}"
+    columns = [", ".join(f"s{column + part * lanes}" for part in range(across)) for column in range(width)]
+    value = f"every_{across}({columns[0]})" if across > 1 else columns[0]
+    for column in columns[1:]:
+        value = joined.format(value, f"every_{across}({column})" if across > 1 else column)
     if not layer.is_maximum:
         value = f"({value}) * {1 / (height * width)!r}f"
-    if end - begin < lanes:
-        return _narrow_columns(layer, begin, end)
+    count = end - begin
+    if count < lanes:
+        mask = ", ".join("-1" if lane < count else "0" for lane in range(lanes))
+        value, last = f"masked({value}, (vi){{{mask}}})", f"{begin}"
+    else:
+        last = f"{end - lanes}"
     return (
-        f"      for (int x = {begin}; x < {end}; x += L) {{\n        if (x > {end - lanes}) x = {end - lanes};\n"
-        f"        STORE(to + x, {value});\n      }}\n"
-    )
-
-
-def _narrow_columns(layer: Pool, begin: int, end: int) -> str:
-    """The same for fewer columns than a vector has numbers."""
-    (_, across), (height, width) = layer.stride, layer.kernel
-    joined = "s < z ? z : s" if layer.is_maximum else "s + z"
-    scale = "" if layer.is_maximum else f" * {1 / (height * width)!r}f"
-    window = " ".join(f"{{ const float z = line[k + {column}]; s = {joined}; }}" for column in range(1, width))
-    return (
-        f"      for (int x = {begin}; x < {end}; x++) {{ const int k = x * {across} - {layer.padding[1]}; "
-        f"float s = line[k]; {window} to[x] = s{scale}; }}\n"
+        f"      for (int x = {begin}; x < {end}; x += L) {{\n        if (x > {last}) x = {last};\n"
+        f"        const float *q = p + x * {across} - {layer.padding[1]};\n"
+        + "".join(f"        v s{offset} = LOAD(q + {offset});\n" for offset in offsets)
+        + f"        for (int j = 1; j < rows; j++) {{\n          q += {source.row_stride};\n"
+        + "".join(f"          s{o} = {joined.format(f's{o}', f'LOAD(q + {o})')};\n" for o in offsets)
+        + f"        }}\n        STORE(to + x, {value});\n      }}\n"
     )
 
 
