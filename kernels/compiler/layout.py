@@ -60,7 +60,8 @@ def planar(shape: Shape, padding: Pair, lanes: int) -> Layout:
     """Plane by plane; vectors that reach over a plane's end write into zeros."""
     channels, height, width = shape
     row_stride = width + padding[1]
-    lead = _rounded(padding[0] * row_stride + padding[1], _LINE)
+    # Copies are made by vectors that begin up to a row before the first pixel.
+    lead = _rounded(max(padding[0], 1) * row_stride + max(padding[1], 1), _LINE)
     after = padding[0] * row_stride + padding[1] + lanes
     stride = _odd_lines(height * row_stride + after)
     return Layout(shape, row_stride, 1, stride, lead, lead + channels * stride, padding)

@@ -110,9 +110,7 @@ def _emit_loop(program: Program, chain: Chain) -> None:
     program.looped(len(program.calls) - 1 - len(chain.strips), chain.count)
 
 
-def _places(
-    network: Network, layouts: Mapping[str, Layout], chains: Sequence[Chain]
-) -> tuple[dict[str, int], int]:
+def _places(network: Network, layouts: Mapping[str, Layout], chains: Sequence[Chain]) -> tuple[dict[str, int], int]:
     """Where tensors begin: those of one layout take each other's place once nobody reads them.
 
     What lies around a tensor must stay zero, so that tensors of different layouts never share memory. What a chain of

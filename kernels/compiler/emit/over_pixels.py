@@ -1,5 +1,7 @@
 """Convolutions whose vectors are adjacent pixels."""
 
+import math
+
 from ...bcrc import Bcrc
 from ..ir import Convolution
 from ..layout import Layout
@@ -68,8 +70,11 @@ class _Body:
         share = "  share(tiles, t, threads, &first, &last);\n"
         if not self._is_added:
             costs = f"share_costs(costs, {panels}, t, threads, &from, &to)"
+            # Where the inputs are more than the weights, threads that share pixels have less to get from each other.
+            inputs = self._program.layouts[self._layer.inputs[0]].shape
+            is_even = " || tiles % threads == 0" if sum(map(len, self._packed.weights)) < math.prod(inputs) else ""
             share = (
-                "  if (tiles >= 4 * threads) share(tiles, t, threads, &first, &last);\n"
+                f"  if (tiles >= 4 * threads{is_even}) share(tiles, t, threads, &first, &last);\n"
                 f"  else {{ first = 0; last = tiles; {costs}; }}\n"
             )
         block = self._tile.block
@@ -93,8 +98,10 @@ class _Body:
         """C that says how many vectors there are, and where they begin."""
         across = self._tile.vectors
         if self._strip is None:
-            return f"  const int vectors = {self._vectors[0]}, whole = {self._vectors[0] // across};\n" + (
-                f"  const int tiles = {-(-self._vectors[0] // across)};\n  (void)whole; (void)vectors;\n"
+            vectors = self._vectors[0]
+            return (
+                f"  const int vectors = {vectors}, whole = {vectors // across}, tiles = {-(-vectors // across)};\n"
+                "  (void)whole; (void)vectors;\n"
             )
         stride, lanes = self._out.row_stride, self._program.lanes
         moved = [f"o += y0 * {stride};", f"x += y0 * {reading.down};"]
@@ -118,7 +125,7 @@ class _Body:
             f"  float *o = {program.tensor(layer.name)};\n"
             f"  const float *r = {program.tensor(layer.residual) if layer.residual else 'NULL'};\n"
             f"  const int32_t *m = {program.mask(self._out) if self._has_mask else 'NULL'};\n"
-            f"{self._extent(reading)}"
+            f"{reading.before}{self._extent(reading)}"
         )
 
     def _part(self, place: int, panels: int) -> str:

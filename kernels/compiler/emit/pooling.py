@@ -8,6 +8,9 @@ from .strips import rows_of_strip
 
 __all__ = ["emit_global_pool", "emit_pool"]
 
+#: Rows of an image whose pixels threads share, so that each finds in its cache what it has written there.
+_MANY_ROWS = 8
+
 
 def emit_pool(program: Program, layer: Pool) -> None:
     """Add a pool to a program."""
@@ -31,14 +34,15 @@ def _by_rows(program: Program, layer: Pool, source: Layout, out: Layout) -> str:
     end = max(begin, min(out_width, (width + left - layer.kernel[1]) // across + 1))
     at_border = (
         f"{{ float s = -INFINITY; const int b = x * {across} - {left}; for (int k = b; k < b + {layer.kernel[1]}; k++)"
-        f" if (k >= 0 && k < {width}) for (int j = 0; j < rows; j++) {{ const float z = p[j * {source.row_stride} + k]; "
+        f" if (k >= 0 && k < {width}) for (int j = 0; j < rows; j++) "
+        f"{{ const float z = p[j * {source.row_stride} + k]; "
         "s = s < z ? z : s; } to[x] = s; }\n"
     )
     if across > 1:
         _add_every(program, across)
     return (
-        f"  int first, last; share({channels}, t, threads, &first, &last);\n"
-        f"  for (int c = first; c < last; c++)\n    for (int y = y0; y < y1; y++) {{\n"
+        f"{_shares(channels, out, end - begin >= program.lanes)}"
+        "  for (int c = first; c < last; c++)\n    for (int y = y0 + top; y < y0 + bottom; y++) {\n"
         f"      int from = y * {down} - {above}, end = from + {layer.kernel[0]};\n"
         f"      from = from < 0 ? 0 : from; end = end > {height} ? {height} : end;\n"
         "      const int rows = end - from; (void)rows;\n"
@@ -51,6 +55,19 @@ def _by_rows(program: Program, layer: Pool, source: Layout, out: Layout) -> str:
     )
 
 
+def _shares(channels: int, out: Layout, is_wide: bool) -> str:
+    """C for the channels and rows of a thread: rows as convolutions share pixels, where there are many.
+
+    Narrow rows reach into those that follow, which must come from the same thread.
+    """
+    by_rows, by_channels = ("y1 - y0", "top", "bottom"), (str(channels), "first", "last")
+    shared, whole = (by_rows, by_channels) if is_wide and out.shape[1] >= _MANY_ROWS else (by_channels, by_rows)
+    return (
+        f"  const int {whole[1]} = 0, {whole[2]} = {whole[0]};\n"
+        f"  int {shared[1]}, {shared[2]}; share({shared[0]}, t, threads, &{shared[1]}, &{shared[2]});\n"
+    )
+
+
 def _add_every(program: Program, stride: int) -> None:
     """Add a function that takes every so many-th number of adjacent vectors."""
     places = range(0, program.lanes * stride, stride)
@@ -58,7 +75,7 @@ def _add_every(program: Program, stride: int) -> None:
     head = f"INLINE v every_{stride}({', '.join(f'v {name}' for name in vectors)})"
     numbers = ", ".join(f"x{place // program.lanes}[{place % program.lanes}]" for place in places)
     text = f"{head} {{ return (v){{{numbers}}}; }}\n"
-    if stride == 2:  # noqa: PLR2004  # one instruction
+    if stride == 2:  # one instruction
         shuffled = f"__builtin_shufflevector(x0, x1, {', '.join(map(str, places))})"
         text = (
             "#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)\n"

@@ -75,6 +75,7 @@ class Program:
     arena_floats: int = 0
     strips: dict[str, Strip] = field(default_factory=dict)
     scratch_floats: int = 0
+    private_floats: int = 0
     sections: list[Section] = field(default_factory=list)
     data_bytes: int = 0
     kernels: dict[str, str] = field(default_factory=dict)
@@ -109,6 +110,11 @@ class Program:
         """C for the address of memory that a layer may use while it runs."""
         self.scratch_floats = max(self.scratch_floats, floats)
         return "(a + SCRATCH)"
+
+    def private(self, floats: int) -> str:
+        """The same of memory that thread t has for itself."""
+        self.private_floats = max(self.private_floats, -(-floats // 16) * 16)
+        return "(a + PRIVATE + t * PRIVATE_FLOATS)"
 
     def mask(self, layout: Layout) -> str:
         """C for the address of a plane's mask: all bits set where a point is a pixel."""
