@@ -4,7 +4,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -240,7 +240,9 @@ def _mask(energy: Tensor, order: Tensor | None, rate: float) -> Tensor:
     return mask
 
 
-def compiled(name: str, rate: float, folder: Path, tiles: Mapping[str, Any] | None = None) -> Compiled:
+def compiled(
+    name: str, rate: float, folder: Path, tiles: Mapping[str, Any] | None = None, tuning_seconds: float = 0.0
+) -> Compiled:
     """The network pruned, compiled and compared with PyTorch; what an earlier run has left in the folder is taken.
 
     Args:
@@ -248,6 +250,7 @@ def compiled(name: str, rate: float, folder: Path, tiles: Mapping[str, Any] | No
         rate: Of pruning.
         folder: Of the library; is made.
         tiles: A tuner's choices by layer.
+        tuning_seconds: That the tuner took.
 
     Raises:
         ValueError: The compiled network computes something else.
@@ -255,6 +258,8 @@ def compiled(name: str, rate: float, folder: Path, tiles: Mapping[str, Any] | No
     account = folder / "account.json"
     if not account.is_file():
         result = _compiled(name, rate, folder, tiles)
+        seconds = result.compile_seconds + tuning_seconds
+        result = replace(result, compile_seconds=seconds, tuning_seconds=tuning_seconds)
         account.write_text(json.dumps(asdict(result)) + "\n", encoding="utf-8")
     return Compiled(**json.loads(account.read_text(encoding="utf-8")))
 

@@ -7,12 +7,13 @@
 flatters large dense layers; ONNX Runtime converts between its layouts in every call. *ablation*: VGG-16 at 32x32 with
 the rows of layers over pixels one by one in their own order (none), in the order of groups with equal columns
 (reorder), in register tiles, so that an input is loaded once for several rows (load elimination, the default), and with
-the tiles of a tuner, if `--tiles` names a file of them: {layer: [rows, vectors, block, columns]}.
+the tiles that the tuner finds now, which takes a minute or two.
 """
 
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -28,6 +29,9 @@ from espalier.kernels.compiler.ir import Convolution
 from espalier.kernels.compiler.layout import choose_layouts
 from espalier.kernels.compiler.lower import lower
 from espalier.kernels.instruction_set import host_instruction_set
+from espalier.kernels.toolchain import find_toolchain
+from espalier.kernels.tuning.cache import TileCache
+from espalier.kernels.tuning.tuner import tune
 from sparse_cases import LAYERS, compiled, example, pruned
 from sparse_inference import OWN_ENGINES, Worker, compiled_at, interval, measured, started
 
@@ -119,24 +123,27 @@ def steps(rate: float, options: argparse.Namespace) -> dict[str, Callable[[Path]
         with patch.object(over_pixels, "stored_matrix", in_own_order):
             return compiled(ABLATED, rate, folder, row_tiles(rate))
 
-    found = {
+    def tuning(folder: Path) -> Any:
+        network = simplified(read_network(pruned(ABLATED, rate), example(ABLATED)))
+        cache = TileCache(options.artifacts / f"{folder.name}_tiles.json")
+        started = time.perf_counter()
+        tiles = tune(network, host_instruction_set(), find_toolchain(), "ablation", cache=cache)
+        return compiled(ABLATED, rate, folder, tiles, time.perf_counter() - started)
+
+    return {
         "none": none,
         "reorder": lambda folder: compiled(ABLATED, rate, folder, row_tiles(rate)),
         "load_elimination": lambda folder: compiled(ABLATED, rate, folder),
+        "tuning": tuning,
     }
-    if options.tiles is not None:
-        words = json.loads(options.tiles.read_text(encoding="utf-8"))
-        tiles = {layer: Tile(*numbers) for layer, numbers in words.items()}
-        found["tuning"] = lambda folder: compiled(ABLATED, rate, folder, tiles)
-    return found
 
 
-def ablated(rate: float, options: argparse.Namespace) -> dict[str, str]:
-    """Step -> folder of the network compiled so."""
-    found = {}
-    for step, compiling in steps(rate, options).items():
-        found[step] = compiling(options.artifacts / f"{ABLATED}_{rate:g}_{step}").folder
-    return found
+def ablated(rate: float, options: argparse.Namespace) -> dict[str, Any]:
+    """Step -> the network compiled so; tuning is done once, what an earlier run has found is taken."""
+    return {
+        step: compiling(options.artifacts / f"{ABLATED}_{rate:g}_{step}")
+        for step, compiling in steps(rate, options).items()
+    }
 
 
 def ablation(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -144,15 +151,17 @@ def ablation(options: argparse.Namespace) -> list[dict[str, Any]]:
     print(f"\n**{ABLATED}**, ms by step\n", flush=True)
     results = []
     for rate in options.rates:
-        models = ablated(rate, options)
+        made = ablated(rate, options)
+        models = {step: result.folder for step, result in made.items()}
         worker = Worker(sys.executable, "espalier", 1, models)
         times = measured({"espalier": worker}, {model: ("espalier", model) for model in models}, options.rounds)
         worker.close()
         milliseconds = {model: 1e3 * median(seconds) for model, seconds in times.items()}
-        results.append({"rate": rate, "ms": milliseconds})
+        seconds = made["tuning"].tuning_seconds
+        results.append({"rate": rate, "ms": milliseconds, "tuning_seconds": seconds})
         first = milliseconds["none"]
         told = (f"{step} {value:.3f} ({first / value:.2f}x)" for step, value in milliseconds.items())
-        print(f"- {rate:g}x: {', '.join(told)}", flush=True)
+        print(f"- {rate:g}x: {', '.join(told)}; tuning took {seconds:.0f} s", flush=True)
     return results
 
 
@@ -179,7 +188,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=lambda text: [int(count) for count in words(text)], default=[1])
     parser.add_argument("--engines", type=words, default=list(OWN_ENGINES))
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--tiles", type=Path, help="a tuner's choices, for the ablation")
     parser.add_argument("--environments", type=Path, help="as in sparse_inference.py")
     parser.add_argument("--artifacts", type=Path, help="folder that keeps what is compiled")
     parser.add_argument("--processor", default="", help="as in sparse_inference.py")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .ir import INPUT, Convolution, Network, Pair, Recurrent, Shape
 
-__all__ = ["Layout", "choose_layouts"]
+__all__ = ["Layout", "choose_layouts", "layer_reach"]
 
 #: Vectors more that rows with zeros between them may cost before an image is laid out without.
 _WASTE = 1.12
@@ -60,7 +60,8 @@ def planar(shape: Shape, padding: Pair, lanes: int) -> Layout:
     """Plane by plane; vectors that reach over a plane's end write into zeros."""
     channels, height, width = shape
     row_stride = width + padding[1]
-    lead = _rounded(padding[0] * row_stride + padding[1], _LINE)
+    # Copies are made by vectors that begin up to a row before the first pixel.
+    lead = _rounded(max(padding[0], 1) * row_stride + max(padding[1], 1), _LINE)
     after = padding[0] * row_stride + padding[1] + lanes
     stride = _odd_lines(height * row_stride + after)
     return Layout(shape, row_stride, 1, stride, lead, lead + channels * stride, padding)
@@ -140,12 +141,12 @@ def _extend(padding: dict[Pair, Pair], size: Pair, needed: Pair) -> None:
 
 def _needed(layer: Convolution, size: Pair) -> Pair:
     if layer.stride[1] == 1:
-        return _reach(layer, size)
+        return layer_reach(layer, size)
     steps = [(x * layer.dilation[1] - layer.padding[1]) // layer.stride[1] for x in range(layer.kernel[1])]
     return 0, max(0, *steps) - min(0, *steps)
 
 
-def _reach(layer: Convolution, size: Pair) -> Pair:
+def layer_reach(layer: Convolution, size: Pair) -> Pair:
     """How far a convolution reads over an image's edges."""
     pairs = zip(size, layer.shape[1:], layer.kernel, layer.stride, layer.padding, layer.dilation, strict=True)
     reach = [max(p, (out - 1) * s + (k - 1) * d - p - (n - 1)) for n, out, k, s, p, d in pairs]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from ..ir import (
     tensors_read,
 )
 from ..layout import Layout, choose_layouts
+from ..strips import Chain, plan_strips, short_layout
 from .convolution import emit_convolution
 from .depthwise import emit_depthwise
 from .elementwise import at, emit_by_element, emit_concat, emit_place, emit_softmax, emit_step, emit_view, loops
@@ -39,6 +40,7 @@ from .prelude import prelude
 from .program import Program
 from .recurrent import emit_recurrent
 from .runtime import FORMAT_VERSION, HEADER_BYTES, MAGIC, Facts, after_layers, before_layers, header
+from .strips import emit_preparation
 from .tiles import Tile
 
 __all__ = ["Source", "emit_network"]
@@ -85,26 +87,41 @@ def emit_network(
             to time a layer as it is inside a network.
     """
     layouts = choose_layouts(network, instruction_set.lanes, holds_input=is_bare)
-    places, floats = _places(network, layouts)
-    program = Program(instruction_set, layouts, places, floats)
+    chains = plan_strips(network, layouts)
+    strips = {name: strip for chain in chains for name, strip in chain.strips.items()}
+    layouts |= {name: short_layout(layouts[name], strip) for name, strip in strips.items() if strip.is_short}
+    places, floats = _places(network, layouts, chains)
+    program = Program(instruction_set, layouts, places, floats, strips=strips)
     if not (is_bare or program.is_given(INPUT)):
         _emit_input(program, network)
+    ends = {list(chain.strips)[-1]: chain for chain in chains}
     for layer in network.layers:
         _emit(program, layer, (tiles or {}).get(layer.name))
+        if layer.name in ends:
+            _emit_loop(program, ends[layer.name])
     if not is_bare:
         _emit_output(program, network)
     return _source(program, network, prefix, version, is_timed)
 
 
-def _places(network: Network, layouts: Mapping[str, Layout]) -> tuple[dict[str, int], int]:
+def _emit_loop(program: Program, chain: Chain) -> None:
+    """Repeat the layers of a chain, which were added just now."""
+    emit_preparation(program, chain)
+    program.looped(len(program.calls) - 1 - len(chain.strips), chain.count)
+
+
+def _places(network: Network, layouts: Mapping[str, Layout], chains: Sequence[Chain]) -> tuple[dict[str, int], int]:
     """Where tensors begin: those of one layout take each other's place once nobody reads them.
 
-    What lies around a tensor must stay zero, so that tensors of different layouts never share memory.
+    What lies around a tensor must stay zero, so that tensors of different layouts never share memory. What a chain of
+    strips reads is read until its end.
     """
+    steps = {layer.name: step for step, layer in enumerate(network.layers)}
+    ends = {name: max(steps[other] for other in chain.strips) for chain in chains for name in chain.strips}
     last = {INPUT: -1, network.output: len(network.layers)}
     for step, layer in enumerate(network.layers):
         for name in tensors_read(layer):
-            last[name] = max(last.get(name, -1), step)
+            last[name] = max(last.get(name, -1), ends.get(layer.name, step))
     free: dict[Layout, list[int]] = {}
     places: dict[str, int] = {}
     end = 0

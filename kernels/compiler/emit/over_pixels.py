@@ -1,13 +1,17 @@
 """Convolutions whose vectors are adjacent pixels."""
 
+import math
+
 from ...bcrc import Bcrc
 from ..ir import Convolution
 from ..layout import Layout
+from ..strips import Strip
 from .panels import Packed, dense_matrix, live_rows, pack, panels_of, split_columns, stored_matrix
 from .pixel_kernels import PixelKernel
 from .prelude import activated
 from .program import Program, numbers, table
 from .reading import Reading, gathered, in_place
+from .strips import heights, rows_of_strip
 from .tiles import Tile, default_tile
 
 __all__ = ["emit_over_pixels"]
@@ -25,8 +29,8 @@ def emit_over_pixels(program: Program, layer: Convolution, tile: Tile | None) ->
     panels, is_added = panels_of(stored, tile.rows, live_rows(layer))
     parts = [panels] if is_added else split_columns(panels, tile.columns)
     packed = pack([panel for part in parts for panel in part], layer.bias, reading.offset)
-    body = _Body(program, layer, out, tile, vectors, packed, len(parts), is_added)
-    program.layer(title(layer, stored), body.text(reading))
+    body = _Body(program, layer, out, tile, packed, len(parts), is_added)
+    program.layer(title(layer, stored), body.text(reading), layer.name in program.strips)
 
 
 def title(layer: Convolution, stored: Bcrc) -> str:
@@ -44,7 +48,6 @@ class _Body:
         layer: Convolution,
         out: Layout,
         tile: Tile,
-        vectors: int,
         packed: Packed,
         parts: int,
         is_added: bool,
@@ -53,23 +56,26 @@ class _Body:
         self._layer = layer
         self._out = out
         self._tile = tile
-        self._vectors = vectors
         self._packed = packed
         self._parts = parts
         self._is_added = is_added
         self._has_mask = out.padding != (0, 0)
-        self._whole, self._rest = divmod(vectors, tile.vectors)
+        self._strip: Strip | None = program.strips.get(layer.name)
+        rows = [out.shape[1]] if self._strip is None else heights(self._strip, out.shape[1])
+        self._vectors = sorted({-(-count * out.row_stride // program.lanes) for count in rows})
         self._index_type, self._offsets = program.indices(packed.offsets)
 
     def text(self, reading: Reading) -> str:
-        tiles = self._whole + (self._rest > 0)
         panels = len(self._packed.lines) // self._parts
-        share = f"  share({tiles}, t, threads, &first, &last);\n"
+        share = "  share(tiles, t, threads, &first, &last);\n"
         if not self._is_added:
             costs = f"share_costs(costs, {panels}, t, threads, &from, &to)"
+            # Where the inputs are more than the weights, threads that share pixels have less to get from each other.
+            inputs = self._program.layouts[self._layer.inputs[0]].shape
+            is_even = " || tiles % threads == 0" if sum(map(len, self._packed.weights)) < math.prod(inputs) else ""
             share = (
-                f"  if ({tiles} >= 4 * threads) share({tiles}, t, threads, &first, &last);\n"
-                f"  else {{ first = 0; last = {tiles}; {costs}; }}\n"
+                f"  if (tiles >= 4 * threads{is_even}) share(tiles, t, threads, &first, &last);\n"
+                f"  else {{ first = 0; last = tiles; {costs}; }}\n"
             )
         block = self._tile.block
         return "".join(
@@ -77,13 +83,34 @@ class _Body:
                 self._declarations(reading),
                 f"  int first, last, from = 0, to = {panels};\n",
                 share,
-                f"  for (int b = first; b < last; b += {block}) {{\n",
-                f"    const int e = b + {block} < last ? b + {block} : last;\n",
+                f"  const int blocks = last - first < {block} ? 1 : (last - first + {block // 2}) / {block};\n",
+                "  const int block = (last - first + blocks - 1) / blocks;\n",
+                "  for (int b = first; b < last; b += block) {\n",
+                "    const int e = b + block < last ? b + block : last;\n",
                 self._before() if self._is_added else "",
                 *(self._part(place, panels) for place in range(self._parts)),
                 self._after() if self._is_added else "",
                 "  }\n",
             ]
+        )
+
+    def _extent(self, reading: Reading) -> str:
+        """C that says how many vectors there are, and where they begin."""
+        across = self._tile.vectors
+        if self._strip is None:
+            vectors = self._vectors[0]
+            return (
+                f"  const int vectors = {vectors}, whole = {vectors // across}, tiles = {-(-vectors // across)};\n"
+                "  (void)whole; (void)vectors;\n"
+            )
+        stride, lanes = self._out.row_stride, self._program.lanes
+        moved = [f"o += y0 * {stride};", f"x += y0 * {reading.down};"]
+        moved += [f"m += y0 * {stride};"] if self._has_mask else []
+        moved += [f"r += y0 * {stride};"] if self._layer.residual else []
+        return (
+            f"{rows_of_strip(self._strip, self._out.shape[1])}  {' '.join(moved)}\n"
+            f"  const int vectors = ((y1 - y0) * {stride} + {lanes - 1}) / {lanes}, whole = vectors / {across};\n"
+            f"  const int tiles = (vectors + {across - 1}) / {across};\n  (void)whole;\n"
         )
 
     def _declarations(self, reading: Reading) -> str:
@@ -98,6 +125,7 @@ class _Body:
             f"  float *o = {program.tensor(layer.name)};\n"
             f"  const float *r = {program.tensor(layer.residual) if layer.residual else 'NULL'};\n"
             f"  const int32_t *m = {program.mask(self._out) if self._has_mask else 'NULL'};\n"
+            f"{reading.before}{self._extent(reading)}"
         )
 
     def _part(self, place: int, panels: int) -> str:
@@ -109,11 +137,14 @@ class _Body:
 
     def _calls(self, place: int) -> str:
         """A call of the kernel for the panel's rows, whole tiles of pixels first."""
+        across = self._tile.vectors
+        rests = sorted({vectors % across for vectors in self._vectors} - {0})
         calls = []
-        if self._whole:
-            calls.append(f"if (i < {self._whole}) {self._switch(place, self._tile.vectors)}")
-        if self._rest:
-            calls.append(self._switch(place, self._rest))
+        if self._vectors[-1] >= across:
+            whole = "i < whole" if rests else "1"
+            calls.append(f"if ({whole}) {self._switch(place, across)}")
+        calls += [f"if (vectors % {across} == {rest}) {self._switch(place, rest)}" for rest in rests[:-1]]
+        calls += [self._switch(place, rest) for rest in rests[-1:]]
         return " else ".join(calls)
 
     def _switch(self, place: int, width: int) -> str:
@@ -150,7 +181,7 @@ class _Body:
         return (
             f"  {numbers('live', [int(row) * self._out.channel_stride for row in live])}"
             f"    const float *first_bias = {self._program.floats(self._layer.bias[live])};\n"
-            f"    const int v0 = b * {width}, v1 = e * {width} < {self._vectors} ? e * {width} : {self._vectors};\n"
+            f"    const int v0 = b * {width}, v1 = e * {width} < vectors ? e * {width} : vectors;\n"
             f"    for (int k = 0; k < {len(live)}; k++)\n"
             f"      for (int i = v0; i < v1; i++) STORE(o + live[k] + i * L, {start});\n"
         )

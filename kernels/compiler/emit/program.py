@@ -1,7 +1,7 @@
 """What is gathered while layers are emitted: functions, their order, weights, memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from ...instruction_set import InstructionSet
 from ..ir import INPUT, Floats
 from ..layout import Layout
+from ..strips import Strip
 from .point_kernels import PointKernel
 
-__all__ = ["MAX_THREADS", "Program", "Section"]
+__all__ = ["MAX_THREADS", "Loop", "Program", "Section"]
 
 #: Of one network.
 MAX_THREADS = 16
@@ -40,6 +41,21 @@ class Section:
     largest: int = 0
 
 
+@dataclass(frozen=True)
+class Loop:
+    """Functions that are called strip by strip.
+
+    Attributes:
+        first: Place of the first among all calls.
+        end: Place after the last.
+        count: Strips.
+    """
+
+    first: int
+    end: int
+    count: int
+
+
 @dataclass
 class Program:
     """A network on its way to C.
@@ -48,20 +64,25 @@ class Program:
         instruction_set: Whose vectors are used.
         layouts: Of every tensor by name.
         places: Where every tensor begins in the arena, in floats.
+        strips: Of the tensors that are made strip by strip.
         owners: Of each function of `calls` the layer that it is of.
+        loops: Which of `calls` are repeated, strip by strip.
     """
 
     instruction_set: InstructionSet
     layouts: dict[str, Layout]
     places: dict[str, int]
     arena_floats: int = 0
+    strips: dict[str, Strip] = field(default_factory=dict)
     scratch_floats: int = 0
+    private_floats: int = 0
     sections: list[Section] = field(default_factory=list)
     data_bytes: int = 0
     kernels: dict[str, str] = field(default_factory=dict)
     functions: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     owners: list[str] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
     masks: dict[Layout, int] = field(default_factory=dict)
     _point_kernels: dict[str, str] = field(default_factory=dict)
 
@@ -71,10 +92,15 @@ class Program:
         return self.instruction_set.lanes
 
     def tensor(self, name: str) -> str:
-        """C for the address of a tensor's first number."""
+        """C for the address of a tensor's first number; where only a strip exists, of where it would be in strip s."""
         if self.is_given(name):
             return "(n->input)"
-        return f"(a + {self.places[name] + self.layouts[name].lead})"
+        layout, strip = self.layouts[name], self.strips.get(name)
+        place = self.places[name] + layout.lead
+        if strip is None or not strip.is_short:
+            return f"(a + {place})"
+        begin = place + (strip.halo + strip.lag) * layout.row_stride
+        return f"(a + ({begin} - s * {strip.rows * layout.row_stride}))"
 
     def is_given(self, name: str) -> bool:
         """Whether a tensor is the user's, beyond whose end nothing may be read."""
@@ -85,8 +111,14 @@ class Program:
         self.scratch_floats = max(self.scratch_floats, floats)
         return "(a + SCRATCH)"
 
+    def private(self, floats: int) -> str:
+        """The same of memory that thread t has for itself."""
+        self.private_floats = max(self.private_floats, -(-floats // 16) * 16)
+        return "(a + PRIVATE + t * PRIVATE_FLOATS)"
+
     def mask(self, layout: Layout) -> str:
         """C for the address of a plane's mask: all bits set where a point is a pixel."""
+        layout = replace(layout, channel_stride=0, lead=0, length=0)
         if layout not in self.masks:
             self.masks[layout] = self.arena_floats
             self.arena_floats += (-(-layout.points // self.lanes) + 4) * self.lanes
@@ -126,16 +158,22 @@ class Program:
         self._point_kernels[name] = text
         return self.kernel(name, text.replace("NAME", name))
 
-    def layer(self, title: str, body: str) -> None:
-        """Add a layer: the body of a function of `n`, the network, and `t`, the thread."""
-        name = f"layer_{len(self.calls)}"
+    def layer(self, title: str, body: str, of_strips: bool = False) -> None:
+        """Add a layer: the body of a function of `n`, the network, and `t`, the thread; of strips of `s`, too."""
+        name = f"layer_{len(self.functions)}"
         self.functions.append(
-            f"/* {title} */\nstatic void {name}(const struct network *n, int t) {{\n"
+            f"/* {title} */\nstatic void {name}(const struct network *n, int t{', int s' if of_strips else ''}) {{\n"
             f"  float *restrict a = n->arena;\n  const int threads = n->threads;\n"
-            f"  (void)a; (void)threads; (void)t;\n{body}}}\n"
+            f"  (void)a; (void)threads; (void)t;{' (void)s;' if of_strips else ''}\n{body}}}\n"
         )
         self.calls.append(name)
         self.owners.append(title.partition(":")[0])
+
+    def looped(self, first: int, count: int) -> None:
+        """Repeat the calls from that place on, strip by strip; the one that was added last becomes their first."""
+        for calls in (self.calls, self.owners):
+            calls.insert(first, calls.pop())
+        self.loops.append(Loop(first, len(self.calls), count))
 
 
 def table(name: str, rows: Sequence[Sequence[Any]]) -> str:

@@ -1,6 +1,6 @@
 """How a convolution finds its inputs: in place, or in a copy made for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ir import Convolution
 from ..layout import Layout, pointwise
@@ -10,6 +10,9 @@ __all__ = ["Copies", "Reading", "gathered", "in_place", "padded_copy"]
 
 #: Floats in a cache line.
 _LINE = 16
+
+#: Copies that each thread makes for itself: to get a line that another core has written takes longer than to write it.
+_PRIVATE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Reading:
         columns: Of each column of the kernel the offset.
         down: Floats from an output's inputs to those of the output below.
         across: The same of the output to the right.
+        before: C that each thread runs before it reads.
     """
 
     base: str
@@ -31,6 +35,7 @@ class Reading:
     columns: tuple[int, ...]
     down: int
     across: int
+    before: str = ""
 
     def offset(self, column: int) -> int:
         """Of a column of the weight matrix: channel by channel, then row by row of the kernel."""
@@ -110,17 +115,22 @@ def gathered(program: Program, layer: Convolution, out_row_stride: int) -> Readi
     source = program.layouts[layer.inputs[0]]
     channels = source.shape[0]
     copies = Copies(layer, source.shape[2], out_row_stride, program.lanes)
-    scratch = program.scratch(channels * copies.floats + 8 * program.lanes)
+    floats = channels * copies.floats + 8 * program.lanes
+    is_private = 4 * floats <= _PRIVATE_BYTES and copies.is_flat(source)
+    memory = program.private(floats) if is_private else program.scratch(floats)
+    share = f"const int first = 0, last = {channels};"
+    if not is_private:
+        share = f"int first, last; share({channels}, t, threads, &first, &last);"
     body = [
-        f"  int first, last; share({channels}, t, threads, &first, &last);\n",
-        "  for (int c = first; c < last; c++) {\n",
+        f"  {{\n  {share}\n  for (int c = first; c < last; c++) {{\n",
         f"    const float *from = {program.tensor(layer.inputs[0])} + (ptrdiff_t)c * {source.channel_stride};\n",
-        f"    float *to = {scratch} + (size_t)c * {copies.floats};\n",
+        f"    float *to = {memory} + (size_t)c * {copies.floats};\n",
         copies.text(source),
-        "  }\n",
+        "  }\n  }\n",
     ]
-    program.layer(f"{layer.name}: copies of its input", "".join(body))
-    return copies.reading(scratch, copies.floats)
+    if not is_private:
+        program.layer(f"{layer.name}: copies of its input", "".join(body))
+    return replace(copies.reading(memory, copies.floats), before="".join(body) if is_private else "")
 
 
 @dataclass(frozen=True)
@@ -190,8 +200,38 @@ class Copies:
         """Of all copies of a channel."""
         return self._piece * len(self._row_phases) * len(self._starts)
 
+    def is_flat(self, source: Layout) -> bool:
+        """Whether each copy is the input's plane, moved by some pixels, with zeros where these leave the image."""
+        before = self.layer.padding[0] * self.row_stride - min(self._shifts)
+        has_room = source.length > 0 and before <= source.lead
+        is_alike = source.is_planar and source.row_stride == self.row_stride and self.layer.stride == (1, 1)
+        return has_room and is_alike and not self._is_shared
+
+    def _flat(self, source: Layout) -> str:
+        """C that makes the copies by whole vectors, which reach over the plane's ends into what a mask hides."""
+        height, width = source.shape[1:]
+        vectors = -(-self._lines * self.row_stride // self.lanes)
+        lines = []
+        for place, start in enumerate(self._starts):
+            kept = [
+                0 <= point // self.row_stride - self.layer.padding[0] < height
+                and 0 <= point % self.row_stride + start < width
+                and point % self.row_stride < self.layer.shape[2]
+                for point in range(vectors * self.lanes)
+            ]
+            shift = start - self.layer.padding[0] * self.row_stride
+            lines.append(
+                f"    {{ static const int32_t kept[{len(kept)}] __attribute__((aligned(64))) = "
+                f"{{{', '.join('-1' if one else '0' for one in kept)}}};\n"
+                f"      for (int k = 0; k < {len(kept)}; k += L) "
+                f"STORE(to + {place * self._piece} + k, masked(LOAD(from + k + ({shift})), LOADI(kept + k))); }}\n"
+            )
+        return "".join(lines)
+
     def text(self, source: Layout) -> str:
         """C that fills `to` from the channel `from`."""
+        if self.is_flat(source):
+            return self._flat(source)
         leads = (self._piece * place for place in range(len(self._starts) * len(self._row_phases) if self._lead else 0))
         zeros = "".join(f"    memset(to + {lead}, 0, {4 * self._lead});\n" for lead in leads)
         return zeros + "".join(

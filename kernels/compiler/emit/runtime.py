@@ -10,6 +10,9 @@ MAGIC = b"ESPALIER"
 FORMAT_VERSION = 1
 HEADER_BYTES = 64
 
+#: How often a thread looks for the next inference before it sleeps: some 0.2 ms.
+_SPINS = 10_000
+
 #: Where the processor says that it has some instructions: in the words of its leaves 1 and 7.
 _CPUID = {
     "avx2": "seventh >> 5",
@@ -60,6 +63,8 @@ _BEFORE = """
 #include <sys/mman.h>
 
 #define SCRATCH @SCRATCH@
+#define PRIVATE @PRIVATE@
+#define PRIVATE_FLOATS @PRIVATE_FLOATS@
 
 struct network {
   float *arena;
@@ -75,26 +80,34 @@ struct @PREFIX@_network {
   pthread_mutex_t running, lock;
   pthread_cond_t wake;
   pthread_t workers[@MAX_THREADS@];
-  int n_workers;
-  unsigned long round;
-  int is_ending;
-  atomic_int arrived, phase;
+  int n_workers, is_ending;
+  /* Each in a line of its own, so that who waits for one does not slow down who changes another. */
+  _Alignas(64) atomic_ulong round;
+  struct { _Alignas(64) atomic_uint count; } arrived[@MAX_THREADS@];
   struct worker { struct @PREFIX@_network *whole; int t; } tasks[@MAX_THREADS@];
 };
+
+/* Leaves the processor's units to a thread that shares them. */
+static inline void pause_spinning(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
 
 /* All threads of a network wait here for each other. */
 static void wait_for_all(const struct network *n, int t) {
   if (n->threads == 1) return;
-  (void)t;
   struct @PREFIX@_network *whole = (struct @PREFIX@_network *)(void *)n;
-  const int phase = atomic_load_explicit(&whole->phase, memory_order_acquire);
-  if (atomic_fetch_add_explicit(&whole->arrived, 1, memory_order_acq_rel) == n->threads - 1) {
-    atomic_store_explicit(&whole->arrived, 0, memory_order_relaxed);
-    atomic_store_explicit(&whole->phase, phase + 1, memory_order_release);
-    return;
-  }
-  for (int spins = 0; atomic_load_explicit(&whole->phase, memory_order_acquire) == phase; spins++)
+  const unsigned mine = atomic_load_explicit(&whole->arrived[t].count, memory_order_relaxed) + 1;
+  atomic_store_explicit(&whole->arrived[t].count, mine, memory_order_release);
+  for (int other = 0, spins = 0; other < n->threads; spins++) {
+    const unsigned count = atomic_load_explicit(&whole->arrived[other].count, memory_order_acquire);
+    if ((int)(count - mine) >= 0) { other++; continue; }
+    pause_spinning();
     if (spins > 20000) sched_yield();
+  }
 }
 """
 
@@ -107,6 +120,9 @@ static void *worker(void *argument) {
   struct @PREFIX@_network *whole = task->whole;
   unsigned long seen = 0;
   for (;;) {
+    /* The next inference often follows at once, and waking up takes longer than a small layer. */
+    for (int spins = 0; spins < @SPINS@ && atomic_load_explicit(&whole->round, memory_order_acquire) == seen; spins++)
+      pause_spinning();
     pthread_mutex_lock(&whole->lock);
     while (whole->round == seen && !whole->is_ending) pthread_cond_wait(&whole->wake, &whole->lock);
     seen = whole->round;
@@ -216,16 +232,17 @@ EXPORT int @PREFIX@_load(const char *weights_path, int threads, struct @PREFIX@_
   if (!weights_path || !network || threads < 1 || threads > @MAX_THREADS@) return 7;
   *network = NULL;
   if (!processor_fits()) return 6;
-  struct @PREFIX@_network *whole = calloc(1, sizeof *whole);
+  struct @PREFIX@_network *whole = aligned_alloc(64, sizeof *whole);
   if (!whole) return 5;
+  memset(whole, 0, sizeof *whole);
   pthread_mutex_init(&whole->lock, NULL);
   pthread_mutex_init(&whole->running, NULL);
   pthread_cond_init(&whole->wake, NULL);
-  whole->net.arena = pages(@ARENA@);
+  whole->net.arena = pages(@ARENA@ + (size_t)threads * @PRIVATE@);
   whole->net.data = pages(@DATA@);
   int error = whole->net.arena && whole->net.data ? read_weights(weights_path, whole->net.data) : 5;
   if (!error) {
-    memset(whole->net.arena, 0, @ARENA@);
+    memset(whole->net.arena, 0, @ARENA@ + (size_t)threads * @PRIVATE@);
     float *a = whole->net.arena;
     (void)a;
 @MASKS@
@@ -302,7 +319,14 @@ def _filled(text: str, **values: object) -> str:
 
 def before_layers(program: Program, facts: Facts) -> str:
     """What layers need: the network's structure, and waiting for other threads."""
-    return _filled(_BEFORE, PREFIX=facts.prefix, MAX_THREADS=MAX_THREADS, SCRATCH=program.arena_floats)
+    return _filled(
+        _BEFORE,
+        PREFIX=facts.prefix,
+        MAX_THREADS=MAX_THREADS,
+        SCRATCH=program.arena_floats,
+        PRIVATE=program.arena_floats + program.scratch_floats,
+        PRIVATE_FLOATS=program.private_floats,
+    )
 
 
 _TIMED = """
@@ -328,15 +352,9 @@ def after_layers(program: Program, facts: Facts, is_timed: bool = False) -> str:
         facts: Of the network.
         is_timed: Whether the time of each call is kept, for a tuner.
     """
-    calls = "".join(f"  {name}(n, t);\n  wait_for_all(n, t);\n" for name in program.calls)
-    before = ""
+    calls, before = _calls(program, is_timed), ""
     if is_timed:
         before = _filled(_TIMED, CALLS=max(1, len(program.calls)), PREFIX=facts.prefix)
-        calls = "  double from = now_us(), to;\n" + "".join(
-            f"  {name}(n, t);\n  wait_for_all(n, t);\n"
-            f"  to = now_us();\n  if (!t) times_us[{place}] = to - from;\n  from = to;\n"
-            for place, name in enumerate(program.calls)
-        )
     indices = [section for section in program.sections if section.index_bytes]
     lines = ", ".join(
         f"{{{s.offset}, {len(s.data) // s.index_bytes}, {s.smallest}, {s.largest}, {s.index_bytes}}}" for s in indices
@@ -354,8 +372,10 @@ def after_layers(program: Program, facts: Facts, is_timed: bool = False) -> str:
         STRUCTURE=facts.structure,
         DATA=program.data_bytes,
         ARENA=arena_bytes,
+        PRIVATE=4 * program.private_floats,
         MASKS=_masks(program),
         MAX_THREADS=MAX_THREADS,
+        SPINS=_SPINS,
         HAS_NEEDS=int(bool(needed)),
         STATE="0xe6" if "avx512f" in needed else "0x6",
         NEEDS=" && ".join(f"({_CPUID[name]} & 1)" for name in needed) or "1",
@@ -363,6 +383,27 @@ def after_layers(program: Program, facts: Facts, is_timed: bool = False) -> str:
         OUTPUT=facts.output_floats,
         JSON='"' + facts.json.replace("\\", "\\\\").replace('"', '\\"') + '"',
     )
+
+
+def _calls(program: Program, is_timed: bool) -> str:
+    """The layers in order, all threads waiting for each other after each; what is in a loop for each strip."""
+    firsts = {loop.first: loop for loop in program.loops}
+    inside = {place for loop in program.loops for place in range(loop.first, loop.end)}
+    lines = ["  double from = now_us(), to;\n"] if is_timed else []
+    for place, name in enumerate(program.calls):
+        is_repeated = place in inside
+        if place in firsts:
+            loop = firsts[place]
+            if is_timed:
+                lines.append(f"  if (!t) for (int i = {place}; i < {loop.end}; i++) times_us[i] = 0;\n")
+            lines.append(f"  for (int s = 0; s < {loop.count}; s++) {{\n")
+        lines.append(f"  {name}(n, t{', s' if is_repeated else ''});\n  wait_for_all(n, t);\n")
+        if is_timed:
+            step = "+=" if is_repeated else "="
+            lines.append(f"  to = now_us();\n  if (!t) times_us[{place}] {step} to - from;\n  from = to;\n")
+        if any(place + 1 == loop.end for loop in program.loops):
+            lines.append("  }\n")
+    return "".join(lines)
 
 
 def _masks(program: Program) -> str:

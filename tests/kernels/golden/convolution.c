@@ -37,6 +37,7 @@ static void layer_0(const struct network *n, int t) {
   float *restrict a = n->arena;
   const int threads = n->threads;
   (void)a; (void)threads; (void)t;
+  {
   int first, last; share(2, t, threads, &first, &last);
   for (int c = first; c < last; c++) {
     const float *from = (n->input) + (ptrdiff_t)c * 20;
@@ -51,6 +52,7 @@ static void layer_0(const struct network *n, int t) {
       for (int i = 0; i < 5; i++) line[i] = p[i * 1];
       for (int i = 5; i < 6; i++) line[i] = 0.0f;
     }
+  }
   }
 }
 
@@ -69,18 +71,22 @@ static void layer_1(const struct network *n, int t) {
   float *o = (a + 80);
   const float *r = NULL;
   const int32_t *m = ((const int32_t *)(a + 336));
+  const int vectors = 3, whole = 1, tiles = 1;
+  (void)whole; (void)vectors;
   int first, last, from = 0, to = 2;
-  share(1, t, threads, &first, &last);
-  for (int b = first; b < last; b += 4) {
-    const int e = b + 4 < last ? b + 4 : last;
+  share(tiles, t, threads, &first, &last);
+  const int blocks = last - first < 4 ? 1 : (last - first + 2) / 4;
+  const int block = (last - first + blocks - 1) / blocks;
+  for (int b = first; b < last; b += block) {
+    const int e = b + block < last ? b + block : last;
     static const int32_t live[4] = {0, 48, 96, 144};
     const float *first_bias = ((const float *)(n->data + 256));
-    const int v0 = b * 3, v1 = e * 3 < 3 ? e * 3 : 3;
+    const int v0 = b * 3, v1 = e * 3 < vectors ? e * 3 : vectors;
     for (int k = 0; k < 4; k++)
       for (int i = v0; i < v1; i++) STORE(o + live[k] + i * L, splat(first_bias[k]));
     for (int p = from; p < to; p++) {
       const int32_t *q = panels[p + 0];
-      for (int i = b; i < e; i++) { if (i < 1) switch (q[0]) { case 2: pixels_2x3_uint16_added_open(x + i * 3 * L, offsets + q[2], w + q[3], q[1], bias + q[5], o + i * 3 * L, rows + q[4], r ? r + i * 3 * L : r, m ? m + i * 3 * L : m); break; } }
+      for (int i = b; i < e; i++) { if (1) switch (q[0]) { case 2: pixels_2x3_uint16_added_open(x + i * 3 * L, offsets + q[2], w + q[3], q[1], bias + q[5], o + i * 3 * L, rows + q[4], r ? r + i * 3 * L : r, m ? m + i * 3 * L : m); break; } }
     }
     for (int k = 0; k < 4; k++)
       for (int i = v0; i < v1; i++) STORE(o + live[k] + i * L, masked(act_none(LOAD(o + live[k] + i * L)), LOADI(m + i * L)));
