@@ -6,8 +6,9 @@
 The networks and layers of `sparse_inference.py`, compared with the masked PyTorch networks whose weights are rounded
 alike before anything is timed. In each round each type has its turn: two inferences that are not timed, then some that
 are; `--others` megabytes of other data are written before each, so that weights come from the last cache as they do in
-an application that does something between two inferences (0: they stay where the last inference left them). *ms* is the median over rounds of the medians of turns, *ratio* that of the rounds' ratios, with the interval that
-holds the middle half of them. *rounding* is what rounded weights change of the largest output of an untrained network.
+an application that does something between two inferences (0: they stay where the last inference left them). *ms* is
+the median over rounds of the medians of turns, *ratio* that of the rounds' ratios, with the interval that holds the
+middle half of them. *rounding* is what rounded weights change of the largest output of an untrained network.
 """
 
 import argparse
