@@ -19,7 +19,9 @@ from espalier.kernels.block_grid import BlockGrid
 from espalier.kernels.compile_network import compile_network
 from espalier.kernels.engine import load_compiled
 from espalier.kernels.instruction_set import host_instruction_set
+from espalier.kernels.rounded_weights import RoundedWeights
 from espalier.kernels.toolchain import find_toolchain
+from espalier.kernels.weight_types import FLOAT32
 from espalier.tasks.models.imagenet_resnet import ImageNetResNet
 from espalier.tasks.models.mobilenet import MobileNetV2
 from espalier.tasks.models.recurrent import RecurrentClassifier
@@ -133,7 +135,9 @@ class Compiled:
         library_bytes: Size of the library.
         compile_seconds: From the network to the files.
         tuning_seconds: Of them in the tuner.
-        error: Largest difference from the masked PyTorch network, relative to the largest output.
+        error: Largest difference from the masked PyTorch network with the weights that are stored, relative to the
+            largest output.
+        rounding: What rounding the weights changes of PyTorch's outputs, the same way.
     """
 
     folder: str
@@ -145,6 +149,7 @@ class Compiled:
     compile_seconds: float
     tuning_seconds: float
     error: float
+    rounding: float = 0.0
 
 
 def is_recurrent(network: nn.Module) -> bool:
@@ -241,7 +246,12 @@ def _mask(energy: Tensor, order: Tensor | None, rate: float) -> Tensor:
 
 
 def compiled(
-    name: str, rate: float, folder: Path, tiles: Mapping[str, Any] | None = None, tuning_seconds: float = 0.0
+    name: str,
+    rate: float,
+    folder: Path,
+    tiles: Mapping[str, Any] | None = None,
+    tuning_seconds: float = 0.0,
+    weight_type: str = FLOAT32,
 ) -> Compiled:
     """The network pruned, compiled and compared with PyTorch; what an earlier run has left in the folder is taken.
 
@@ -251,24 +261,26 @@ def compiled(
         folder: Of the library; is made.
         tiles: A tuner's choices by layer.
         tuning_seconds: That the tuner took.
+        weight_type: That weights are rounded to.
 
     Raises:
         ValueError: The compiled network computes something else.
     """
     account = folder / "account.json"
     if not account.is_file():
-        result = _compiled(name, rate, folder, tiles)
+        result = _compiled(name, rate, folder, tiles, weight_type)
         seconds = result.compile_seconds + tuning_seconds
         result = replace(result, compile_seconds=seconds, tuning_seconds=tuning_seconds)
         account.write_text(json.dumps(asdict(result)) + "\n", encoding="utf-8")
     return Compiled(**json.loads(account.read_text(encoding="utf-8")))
 
 
-def _compiled(name: str, rate: float, folder: Path, tiles: Mapping[str, Any] | None) -> Compiled:
+def _compiled(name: str, rate: float, folder: Path, tiles: Mapping[str, Any] | None, weight_type: str) -> Compiled:
     network, inputs = pruned(name, rate), example(name)
     started = time.perf_counter()
     isa, toolchain = host_instruction_set(), find_toolchain()
-    files = compile_network(copy.deepcopy(network), inputs, folder, isa, toolchain, tiles)
+    copied = copy.deepcopy(network)
+    files = compile_network(copied, inputs, folder, isa, toolchain, tiles, weight_type=weight_type)
     seconds = time.perf_counter() - started
     weights = [matrix for matrix, _ in matrices(network)]
     return Compiled(
@@ -280,22 +292,26 @@ def _compiled(name: str, rate: float, folder: Path, tiles: Mapping[str, Any] | N
         files.library.stat().st_size,
         seconds,
         0.0,
-        checked(network, inputs, folder),
+        *checked(network, inputs, folder, weight_type),
     )
 
 
 @torch.no_grad()
-def checked(network: nn.Module, inputs: Tensor, folder: Path) -> float:
-    """The largest difference between PyTorch and the compiled network, relative to the largest output.
+def checked(network: nn.Module, inputs: Tensor, folder: Path, weight_type: str) -> tuple[float, float]:
+    """The largest difference between PyTorch with rounded weights and the compiled network, and what rounding changes.
+
+    Both are relative to the largest output.
 
     Raises:
         ValueError: It is more than the tolerance.
     """
-    expected, got = network(inputs), load_compiled(folder)(inputs)
+    original, got = network(inputs), load_compiled(folder)(inputs)
+    with RoundedWeights(weight_type):
+        expected = network(inputs)
     error = float((expected - got).abs().max() / expected.abs().max())
     if not error <= TOLERANCE:
         raise ValueError(f"the compiled network in {folder.name} is wrong by {error:.2g}")
-    return error
+    return error, float((expected - original).abs().max() / original.abs().max())
 
 
 @torch.no_grad()

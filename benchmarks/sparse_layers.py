@@ -124,7 +124,7 @@ def steps(rate: float, options: argparse.Namespace) -> dict[str, Callable[[Path]
             return compiled(ABLATED, rate, folder, row_tiles(rate))
 
     def tuning(folder: Path) -> Any:
-        network = simplified(read_network(pruned(ABLATED, rate), example(ABLATED)))
+        network = lower(pruned(ABLATED, rate), example(ABLATED))
         cache = TileCache(options.artifacts / f"{folder.name}_tiles.json")
         started = time.perf_counter()
         tiles = tune(network, host_instruction_set(), find_toolchain(), "ablation", cache=cache)

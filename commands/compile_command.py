@@ -10,17 +10,21 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import EspalierError
 from ..files import atomic_folder
 from ..finish.compiling import Compiled, compile_and_check
 from ..finish.loading import load
 from ..kernels.compiler.emit.program import MAX_THREADS
+from ..kernels.rounded_weights import RoundedWeights
 from ..kernels.target import Target
 from ..kernels.tuning.tuner import Tuning
-from ..progress import results
+from ..kernels.weight_types import FLOAT32, WEIGHT_TYPES
+from ..progress import results, step
 from ..reports.units import formatted
+from ..tasks.accuracy import accuracy
+from ..tasks.data.split import Split
 from ..version import __version__
 from .arguments import Words, config_folders, parsed, yes_or_no
 from .building import build
@@ -38,6 +42,7 @@ usage: espalier compile RUN_FOLDER [target=TARGET] [KEY=VALUE] ...
   target=host                 {targets}
                               (espalier list targets says more)
   output=FOLDER               default: RUN_FOLDER/compiled/TARGET
+  weights=float32             or bfloat16 or int8: a half or a quarter of the bytes, faster where weights come from afar
   tune=true                   looks for each layer's fastest kernel on this machine first: a minute or two, remembered
   name=espalier               of the files, and what the functions' names begin with
   threads=1                   1 to 16, for the comparison below; whoever loads the network gives his own number
@@ -47,7 +52,8 @@ usage: espalier compile RUN_FOLDER [target=TARGET] [KEY=VALUE] ...
 
 The library has four functions (NAME_load, NAME_run, NAME_free, NAME_version) and needs nothing but libc and pthreads.
 Outputs are compared with PyTorch's on inputs of the search split, and both are timed, where this machine can run what
-was compiled; code for another processor runs under qemu where that is installed, for its outputs. The C compiler is the
+was compiled; code for another processor runs under qemu where that is installed, for its outputs. Rounded weights are
+compared with PyTorch's on the same rounded weights; what the rounding costs is told beside it. The C compiler is the
 system's, else and for other processors zig's: pip install 'espalier[compile]'.
 
 From Python: espalier.load_compiled(FOLDER). From C: examples/main.c.
@@ -76,18 +82,23 @@ def run(arguments: Sequence[str]) -> None:
     if "-h" in words or "--help" in words:
         sys.stdout.write(_USAGE.format(targets=", ".join(options("target", folders))))
         return
-    known = ("target", "output", "name", "threads", "tune", *(f"target.{key}" for key in _TARGET_KEYS))
+    known = ("target", "output", "name", "threads", "tune", "weights", *(f"target.{key}" for key in _TARGET_KEYS))
     given = parsed("compile", words, 1, known, "run folder")
     target = _target(given, folders)
     name, threads = _name(given), _threads(given)
     tuning = Tuning() if yes_or_no("tune", given.options.get("tune", "false")) else None
+    weight_type = _weight_type(given)
     output = Path(given.options.get("output") or given.files[0] / "compiled" / target.name).expanduser()
     _check_replaceable(output)
     toolchain = target.toolchain()  # before anything is loaded
-    network, inputs = _network(given.files[0])
+    network, split = _network(given.files[0])
+    inputs = split.inputs(slice(0, _INPUTS))
     with atomic_folder(output) as folder:
-        compiled = compile_and_check(network, inputs, folder, target, name, threads, tuning, __version__)
-    _show(compiled, target, toolchain.version, output, threads)
+        what = (target, name, threads, tuning, __version__)
+        compiled = compile_and_check(network, inputs, folder, *what, weight_type=weight_type)
+    title = f"{target.name}, {target.instruction_set.name} instructions"
+    _show(compiled, title, threads, _accuracies(network, split, weight_type))
+    results().print(f"compiled by {toolchain.version}: {output}", soft_wrap=True)
 
 
 def _target(words: Words, folders: Sequence[Path]) -> Target:
@@ -124,6 +135,13 @@ def _threads(words: Words) -> int:
     return int(text)
 
 
+def _weight_type(words: Words) -> str:
+    name = words.options.get("weights", FLOAT32)
+    if name not in WEIGHT_TYPES:
+        raise EspalierError(f"weights={name}: there is no such type{did_you_mean(name, WEIGHT_TYPES)}")
+    return name
+
+
 def _check_replaceable(folder: Path) -> None:
     """Refuse a folder that holds anything but what was compiled before.
 
@@ -150,13 +168,21 @@ def _is_compiled(path: Path) -> bool:
         return file.read(len(_MARK)) == _MARK
 
 
-def _network(folder: Path) -> tuple[nn.Module, Tensor]:
-    """The network of a run, and some inputs that are not of the test split."""
+def _network(folder: Path) -> tuple[nn.Module, Split]:
+    """The network of a run, and its search split."""
     config = _config(folder)
     network = load(folder, build(config["model"]))
-    splits = build(config["data"])
-    inputs: Tensor = splits.search.inputs(slice(0, _INPUTS))
-    return network, inputs
+    split: Split = build(config["data"]).search
+    return network, split
+
+
+def _accuracies(network: nn.Module, split: Split, weight_type: str) -> dict[str, float]:
+    """Of PyTorch with floats and with rounded weights, which is what was compiled; nothing where these are one."""
+    if weight_type == FLOAT32:
+        return {}
+    with step("accuracy on the search split"), RoundedWeights(weight_type):
+        rounded = accuracy(network, split)
+    return {FLOAT32: accuracy(network, split), weight_type: rounded}
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
@@ -176,8 +202,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
     return values
 
 
-def _show(compiled: Compiled, target: Target, compiler: str, output: Path, threads: int) -> None:
-    title = f"{target.name}, {target.instruction_set.name} instructions"
+def _show(compiled: Compiled, title: str, threads: int, accuracies: Mapping[str, float]) -> None:
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column("")
     table.add_column("", justify="right")
@@ -185,13 +210,16 @@ def _show(compiled: Compiled, target: Target, compiler: str, output: Path, threa
         table.add_row(name, formatted("storage_bytes", size))
     if compiled.error is not None:
         table.add_row("largest relative error", f"{compiled.error:.2g}")
+    if compiled.rounding is not None:
+        table.add_row("changed by rounding the weights", f"{compiled.rounding:.2g}")
+    for weight_type, share in accuracies.items():
+        table.add_row(f"accuracy, {weight_type}, search split", formatted("accuracy", share))
     if speed := compiled.speed:
         table.add_row("latency, compiled", formatted("latency_ms", speed.compiled_ms))
         table.add_row("latency, PyTorch", formatted("latency_ms", speed.pytorch_ms))
     shown = results()
     shown.print(table)
     shown.print(_how(compiled, threads), soft_wrap=True)
-    shown.print(f"compiled by {compiler}: {output}", soft_wrap=True)
 
 
 def _how(compiled: Compiled, threads: int) -> str:

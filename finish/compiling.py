@@ -1,7 +1,7 @@
 """Compiling a network, and comparing what came out with PyTorch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,8 +20,10 @@ from ..kernels.compiler.emit.tiles import Tile
 from ..kernels.compiler.lower import lower
 from ..kernels.emulation import build_program, emulated_outputs
 from ..kernels.engine import CompiledNetwork
+from ..kernels.rounded_weights import RoundedWeights
 from ..kernels.target import Target
 from ..kernels.tuning.tuner import Tuning, tune
+from ..kernels.weight_types import FLOAT32
 from ..progress import step
 
 __all__ = ["Compiled", "Speed", "compile_and_check"]
@@ -60,10 +62,12 @@ class Compiled:
 
     Attributes:
         sizes: Bytes of each file by name.
-        error: Largest difference from PyTorch's outputs as a share of the largest of them; None where it did not run.
+        error: Largest difference from the outputs of PyTorch with the same weights, rounded ones if they are stored
+            so, as a share of the largest of them; None where it did not run.
         where: It ran, or why it did not.
         n_inputs: How many were compared.
         speed: On this machine; None where it cannot run it.
+        rounding: What rounding the weights changes of PyTorch's outputs, the same way; None where they stay floats.
     """
 
     sizes: dict[str, int]
@@ -71,6 +75,7 @@ class Compiled:
     where: str
     n_inputs: int = 0
     speed: Speed | None = None
+    rounding: float | None = None
 
 
 def compile_and_check(
@@ -82,6 +87,8 @@ def compile_and_check(
     threads: int,
     tuning: Tuning | None = None,
     version: str = "",
+    *,
+    weight_type: str = FLOAT32,
 ) -> Compiled:
     """Compile a network and run it, here or under an emulator.
 
@@ -94,6 +101,7 @@ def compile_and_check(
         threads: Of the compiled network and of PyTorch.
         tuning: How long to look for each layer's fastest kernel where this machine can run them; None for not at all.
         version: Of Espalier, written into the library.
+        weight_type: That the weights are rounded to, and stored as.
 
     Raises:
         ModelError: The network holds something that is not compiled.
@@ -101,66 +109,89 @@ def compile_and_check(
     """
     toolchain = target.toolchain()
     example = inputs[:1].contiguous()
-    tiles = {} if tuning is None or not target.runs_here else _tiles(network, example, target, threads, tuning)
+    tiles: dict[str, Tile] = {}
+    if tuning is not None and target.runs_here:
+        tiles = _tiles(network, example, target, threads, tuning, weight_type)
     with step("compiling"):
-        files = compile_network(network, example, folder, target.instruction_set, toolchain, tiles, prefix, version)
+        what = (target.instruction_set, toolchain, tiles, prefix, version)
+        files = compile_network(network, example, folder, *what, weight_type=weight_type)
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    expected = _expected(network, inputs, weight_type)
+    rounding = None
+    if weight_type != FLOAT32:
+        rounding = _difference(expected, _expected(network, inputs))
     if target.runs_here:
-        return _run_here(network, inputs, files, sizes, threads)
-    if target.is_native:
-        return Compiled(sizes, None, "not run: this processor lacks instructions that it was compiled for")
-    if not target.emulator:
-        return Compiled(sizes, None, f"not run: that would need qemu-{target.machine} and zig")
-    return _run_emulated(network, inputs[:_EMULATED_INPUTS], files, sizes, target, threads)
+        found = _run_here(network, inputs, expected, files, threads)
+    elif target.is_native:
+        found = Compiled({}, None, "not run: this processor lacks instructions that it was compiled for")
+    elif not target.emulator:
+        found = Compiled({}, None, f"not run: that would need qemu-{target.machine} and zig")
+    else:
+        found = _run_emulated(network, inputs, expected, files, target, threads)
+    return replace(found, sizes=sizes, rounding=rounding)
 
 
-def _tiles(network: nn.Module, example: Tensor, target: Target, threads: int, tuning: Tuning) -> dict[str, Tile]:
+def _tiles(
+    network: nn.Module, example: Tensor, target: Target, threads: int, tuning: Tuning, weight_type: str
+) -> dict[str, Tile]:
     """The fastest kernel of each layer on this machine."""
     with step("tuning"), one_processor(threads):
-        layers = lower(network, example)
+        layers = lower(network, example, weight_type)
         return tune(layers, target.instruction_set, target.toolchain(), cpu_model(), tuning, threads)
 
 
 def _run_here(
-    network: nn.Module, inputs: Tensor, files: CompiledFiles, sizes: dict[str, int], threads: int
+    network: nn.Module, inputs: Tensor, expected: NDArray[np.float32], files: CompiledFiles, threads: int
 ) -> Compiled:
     engine = CompiledNetwork(files.library, files.weights, threads, files.library.stem)
     given = inputs.contiguous().numpy()
-    error = _checked_error(network, inputs, engine(given))
+    error = _checked_error(network, expected, engine(given))
     speed = _speed(network, inputs[:1], engine.prepared(given[:1]), threads)
     engine.close()
-    return Compiled(sizes, error, "on this machine", len(inputs), speed)
+    return Compiled({}, error, "on this machine", len(inputs), speed)
 
 
 def _run_emulated(
-    network: nn.Module, inputs: Tensor, files: CompiledFiles, sizes: dict[str, int], target: Target, threads: int
+    network: nn.Module,
+    inputs: Tensor,
+    expected: NDArray[np.float32],
+    files: CompiledFiles,
+    target: Target,
+    threads: int,
 ) -> Compiled:
-    shape = tuple(_expected(network, inputs[:1]).shape[1:])
+    inputs, expected = inputs[:_EMULATED_INPUTS], expected[:_EMULATED_INPUTS]
+    name = Path(target.emulator).name
     with TemporaryDirectory() as folder:
         # The first time zig makes the C library, too, which may take minutes.
         with step("compiling a program to check"):
             program = build_program(files, target, Path(folder))
-        with step(f"running under {Path(target.emulator).name}"):
+        with step(f"running under {name}"):
             given = inputs.contiguous().numpy()
-            outputs = emulated_outputs(program, files.weights, target.emulator, given, shape, threads)
-    error = _checked_error(network, inputs, outputs)
-    return Compiled(sizes, error, f"under {Path(target.emulator).name}, which says nothing of its speed", len(inputs))
+            outputs = emulated_outputs(program, files.weights, target.emulator, given, expected.shape[1:], threads)
+    error = _checked_error(network, expected, outputs)
+    return Compiled({}, error, f"under {name}, which says nothing of its speed", len(inputs))
 
 
 @torch.no_grad()
-def _expected(network: nn.Module, inputs: Tensor) -> Tensor:
-    outputs: Tensor = network(inputs)
+def _expected(network: nn.Module, inputs: Tensor, weight_type: str = FLOAT32) -> NDArray[np.float32]:
+    """What PyTorch makes of the inputs with weights that are rounded so."""
+    with RoundedWeights(weight_type):
+        outputs: NDArray[np.float32] = network(inputs).numpy()
     return outputs
 
 
-def _checked_error(network: nn.Module, inputs: Tensor, outputs: NDArray[np.float32]) -> float:
-    """The largest difference as a share of the largest output.
+def _difference(outputs: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The largest difference as a share of the largest output."""
+    return float(np.abs(outputs - expected).max() / max(float(np.abs(expected).max()), 1e-30))
+
+
+def _checked_error(network: nn.Module, expected: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
+    """The difference of what was compiled.
 
     Raises:
         EspalierError: It is more than rounding explains.
     """
-    expected = _expected(network, inputs).numpy()
-    error = float(np.abs(outputs - expected).max() / max(float(np.abs(expected).max()), 1e-30))
+    error = _difference(outputs, expected)
     is_rounded = any(isinstance(layer, Realisable) for layer in network.modules())
     if not error <= (_ROUNDED_TOLERANCE if is_rounded else _TOLERANCE):
         raise EspalierError(f"the compiled network's outputs differ from PyTorch's by {error:.2g} of the largest")

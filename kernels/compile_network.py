@@ -12,6 +12,7 @@ from .compiler.emit.tiles import Tile
 from .compiler.lower import lower
 from .instruction_set import InstructionSet
 from .toolchain import Toolchain
+from .weight_types import FLOAT32
 
 __all__ = ["CompiledFiles", "compile_network"]
 
@@ -42,6 +43,8 @@ def compile_network(
     tiles: Mapping[str, Tile] | None = None,
     prefix: str = "espalier",
     version: str = "",
+    *,
+    weight_type: str = FLOAT32,
 ) -> CompiledFiles:
     """Compile a network in evaluation mode.
 
@@ -54,12 +57,13 @@ def compile_network(
         tiles: A tuner's choices by layer.
         prefix: Of the files' and the functions' names.
         version: Of Espalier, written into the library.
+        weight_type: That the weights are rounded to, and stored as.
 
     Raises:
         ModelError: The network holds something that is not compiled.
         EspalierError: The C compiler fails.
     """
-    network = lower(module, example_input)
+    network = lower(module, example_input, weight_type)
     source = emit_network(network, instruction_set, tiles, prefix, version)
     folder.mkdir(parents=True, exist_ok=True)
     files = CompiledFiles(*(folder / f"{prefix}.{suffix}" for suffix in ("c", "h", "so", "weights")))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..blocks import Blocks
+from ..weight_types import FLOAT32
 
 __all__ = [
     "ACTIVATIONS",
@@ -78,6 +79,8 @@ class Convolution(Layer):
         residual: Name of a tensor of the output's shape that is added before the activation; "" for none.
         blocks: Which rectangles of the matrix (outputs, K) are kept; None where nothing is known.
         kept_rows: Outputs that somebody reads, bool, shape (outputs,); None for all.
+        weight_type: How the weights are stored.
+        scale: What each output's products are multiplied by, shape (outputs,); None where the weights are floats.
     """
 
     weight: Floats
@@ -90,6 +93,8 @@ class Convolution(Layer):
     residual: str = ""
     blocks: Blocks | None = None
     kept_rows: NDArray[np.bool_] | None = None
+    weight_type: str = FLOAT32
+    scale: Floats | None = None
 
     @property
     def kernel(self) -> Pair:
@@ -249,6 +254,9 @@ class Recurrent(Layer):
         is_reversed: Whether it reads the last step first.
         input_blocks: Of `input_weight`.
         state_blocks: Of `state_weight`.
+        weight_type: How the weights are stored.
+        input_scale: What the products of each row of `input_weight` are multiplied by; None where they are floats.
+        state_scale: The same of `state_weight`.
     """
 
     kind: str
@@ -259,6 +267,9 @@ class Recurrent(Layer):
     is_reversed: bool = False
     input_blocks: Blocks | None = None
     state_blocks: Blocks | None = None
+    weight_type: str = FLOAT32
+    input_scale: Floats | None = None
+    state_scale: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from ..compiler.emit.tiles import Tile
 from ..compiler.ir import Convolution, Network
 from ..compiler.layout import Layout, choose_layouts
 from ..instruction_set import InstructionSet
+from ..weight_types import FLOAT32
 
 __all__ = ["Work", "predicted_cycles", "tunable_layers"]
 
@@ -28,7 +29,7 @@ class Work:
         vectors: Vectors of pixels.
         groups: Of each group of rows with the same columns, how many rows and columns.
         dense: Rows and columns of the whole matrix.
-        geometry: Shapes, kernel, stride, padding, dilation; what else decides the time.
+        geometry: Shapes, kernel, stride, padding, dilation, type of weights; what else decides the time.
     """
 
     vectors: int
@@ -42,9 +43,10 @@ class Work:
         stored = stored_matrix(layer, 8)
         groups = tuple((len(rows), len(columns)) for rows, columns, _ in stored.groups())
         moves = (layer.kernel, layer.stride, layer.padding, layer.dilation, layer.groups)
-        geometry = json.dumps([layer.shape, layout.row_stride, moves, layer.activation, bool(layer.residual)])
+        stored_as = [] if layer.weight_type == FLOAT32 else [layer.weight_type]
+        what = [layer.shape, layout.row_stride, moves, layer.activation, bool(layer.residual), *stored_as]
         dense = (len(layer.weight), layer.matrix.shape[1] * layer.groups)
-        return cls(-(-layout.points // lanes), groups, dense, geometry)
+        return cls(-(-layout.points // lanes), groups, dense, json.dumps(what))
 
     def signature(self, instruction_set: InstructionSet, machine: str) -> str:
         """What a cache knows the layer by.

@@ -75,6 +75,20 @@ def test_a_compiled_run_computes_what_the_run_does(run: Run, run_folder: Path, t
     assert torch.allclose(load_compiled("out")(inputs), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("weight_type", ["bfloat16", "int8"])
+def test_weights_of_fewer_bits(run: Run, run_folder: Path, tmp_path: Path, weight_type: str) -> None:
+    for name in ("float32", weight_type):
+        result = run("compile", str(run_folder), f"output={name}", f"weights={name}", "target=plain-linux")
+        assert result.status == 0, result.err
+        assert ("changed by rounding the weights" in result.out) == (name != "float32")
+    assert re.search(r"largest relative error[ │]+\d(\.\d)?e-0[678] ", result.out), "PyTorch has the same weights"
+    assert re.search(r"changed by rounding the weights[ │]+0\.0\d+ ", result.out)
+    assert re.search(r"accuracy, float32, search split[ │]+[\d.]+ %", result.out)
+    assert re.search(rf"accuracy, {weight_type}, search split[ │]+[\d.]+ %", result.out)
+    sizes = {name: (tmp_path / name / "espalier.weights").stat().st_size for name in ("float32", weight_type)}
+    assert sizes[weight_type] < 0.9 * sizes["float32"]
+
+
 def test_tuning_keeps_the_outputs_and_is_remembered(
     run: Run, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +213,8 @@ _MISTAKES = [
     (("{run}", "name=my-net"), "name must be letters, digits and _, the first a letter, got 'my-net'"),
     (("{run}", "threads=17"), "threads must be a whole number from 1 to 16, got '17'"),
     (("{run}", "threads=two"), "threads must be a whole number from 1 to 16, got 'two'"),
+    (("{run}", "weights=int4"), "weights=int4: there is no such type; did you mean 'int8'?"),
+    (("{run}", "weights=double"), "weights=double: there is no such type; known: float32, bfloat16, int8"),
     (("{run}", "output=."), "output must be a folder that can be replaced, got ."),
     (("{run}", "output=file"), "output must be a folder that can be replaced, got file"),
     (("{run}", "target=broken", "--config-dir", "conf"), "is not YAML in UTF-8"),

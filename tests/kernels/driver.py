@@ -9,6 +9,7 @@ import torch
 from espalier.kernels.compiler.emit.network import Source, emit_network
 from espalier.kernels.compiler.lower import lower
 from espalier.kernels.instruction_set import INSTRUCTION_SETS
+from espalier.kernels.weight_types import FLOAT32
 from torch import Tensor, nn
 
 #: Loads each file that is named, runs it twice on the inputs, writes the outputs of the last that loads.
@@ -53,6 +54,7 @@ class Driver:
         isa: The instruction set.
         command: The compiler and its flags.
         runner: What runs the executable, such as an emulator.
+        weight_type: That weights are rounded to.
     """
 
     def __init__(
@@ -63,11 +65,12 @@ class Driver:
         isa: str,
         command: Sequence[str],
         runner: Sequence[str] = (),
+        weight_type: str = FLOAT32,
     ) -> None:
         self._folder = folder
         self._batch = len(inputs)
         self._runner = runner
-        network = lower(module.eval(), inputs[:1])
+        network = lower(module.eval(), inputs[:1], weight_type)
         self.source = emit_network(network, INSTRUCTION_SETS[isa])
         self._shape = (self._batch, *network.output_shape)
         self._write(self.source, inputs)

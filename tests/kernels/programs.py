@@ -13,6 +13,7 @@ from espalier.kernels.compiler.emit.tiles import Tile
 from espalier.kernels.engine import CompiledNetwork
 from espalier.kernels.instruction_set import INSTRUCTION_SETS, InstructionSet, _cpu_flags
 from espalier.kernels.toolchain import Toolchain, find_toolchain
+from espalier.kernels.weight_types import FLOAT32
 from torch import Tensor, nn
 
 #: Largest error of single precision, of the output's largest magnitude.
@@ -62,12 +63,16 @@ class Compiler:
     _count: int = 0
 
     def files(
-        self, module: nn.Module, example: Tensor, isa: str = HOST_SETS[0], tiles: Mapping[str, Tile] | None = None
+        self,
+        module: nn.Module,
+        example: Tensor,
+        isa: str = HOST_SETS[0],
+        tiles: Mapping[str, Tile] | None = None,
+        weight_type: str = FLOAT32,
     ) -> CompiledFiles:
         self._count += 1
-        return compile_network(
-            module.eval(), example[:1], self.folder / str(self._count), INSTRUCTION_SETS[isa], self.toolchain, tiles
-        )
+        what = (self.folder / str(self._count), INSTRUCTION_SETS[isa], self.toolchain, tiles)
+        return compile_network(module.eval(), example[:1], *what, weight_type=weight_type)
 
     def network(
         self,
@@ -76,8 +81,9 @@ class Compiler:
         isa: str = HOST_SETS[0],
         threads: int = 1,
         tiles: Mapping[str, Tile] | None = None,
+        weight_type: str = FLOAT32,
     ) -> CompiledNetwork:
-        files = self.files(module, example, isa, tiles)
+        files = self.files(module, example, isa, tiles, weight_type)
         return CompiledNetwork(files.library, files.weights, threads)
 
 

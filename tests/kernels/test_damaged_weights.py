@@ -18,13 +18,13 @@ from tests.kernels.driver import Driver
 from tests.kernels.programs import HOST_SETS, TOLERANCE, Branches, Compiler, error, expected
 from tests.kernels.pruned import PrunedConv2d, PrunedRecurrent, prune
 
-_SANITIZED = ("gcc", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = ("gcc", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 def _can_sanitize() -> bool:
     if shutil.which("gcc") is None:
         return False
-    command = [*_SANITIZED, "-x", "c", "-", "-o", "/dev/null"]
+    command = [*SANITIZED, "-x", "c", "-", "-o", "/dev/null"]
     return not subprocess.run(
         command, input=b"int main(void) { return 0; }", capture_output=True, check=False
     ).returncode
@@ -71,10 +71,10 @@ def inputs() -> Tensor:
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory, inputs: Tensor) -> Driver:
     # Sanitizers take half a minute to compile vectors of 16 numbers.
-    return Driver(tmp_path_factory.mktemp("driver"), _sparse(), inputs, HOST_SETS[-1], _SANITIZED)
+    return Driver(tmp_path_factory.mktemp("driver"), _sparse(), inputs, HOST_SETS[-1], SANITIZED)
 
 
-def _with_checksum(content: bytes) -> bytes:
+def with_checksum(content: bytes) -> bytes:
     data = content[HEADER_BYTES:]
     return content[:32] + struct.pack("<Q", checksum(data)) + content[40:HEADER_BYTES] + data
 
@@ -94,7 +94,7 @@ def test_indices_that_lead_astray_are_refused(driver: Driver) -> None:
         content = np.frombuffer(good, np.uint8).copy()
         places = chance.integers(HEADER_BYTES, len(good), chance.integers(1, 6))
         content[places] = chance.choice([0, 1, 127, 128, 255], len(places))
-        damaged.append(_with_checksum(content.tobytes()))
+        damaged.append(with_checksum(content.tobytes()))
     found = driver.errors(*damaged)
     assert set(found) == {0, 4}, "weights may be any numbers, indices may not"
 
@@ -111,7 +111,7 @@ def test_any_index_that_is_too_large_is_refused(driver: Driver) -> None:
             content = bytearray(driver.source.weights)
             at = HEADER_BYTES + offset + place * size
             content[at : at + size] = (largest + 1).to_bytes(size, "little")
-            damaged.append(_with_checksum(bytes(content)))
+            damaged.append(with_checksum(bytes(content)))
     assert set(driver.errors(*damaged)) == {4}
 
 

@@ -8,8 +8,7 @@ import torch
 from espalier.kernels.compiler import strips
 from espalier.kernels.compiler.ir import Convolution, Layer, Network, Pool
 from espalier.kernels.compiler.layout import choose_layouts
-from espalier.kernels.compiler.passes import simplified
-from espalier.kernels.compiler.reader import read_network
+from espalier.kernels.compiler.lower import lower
 from espalier.kernels.compiler.strips import Chain, plan_strips
 from espalier.kernels.engine import CompiledNetwork
 from torch import nn
@@ -62,7 +61,7 @@ def _networks() -> list[nn.Module]:
 @cache
 def _read() -> tuple[Network, ...]:
     """The networks as the compiler sees them."""
-    return tuple(simplified(read_network(module, torch.zeros(1, 6, _HEIGHT, _WIDTH))) for module in _networks())
+    return tuple(lower(module, torch.zeros(1, 6, _HEIGHT, _WIDTH)) for module in _networks())
 
 
 def _chains(network: Network) -> list[Chain]:

@@ -33,6 +33,7 @@ from ..ir import (
 from ..layout import Layout, choose_layouts
 from ..strips import Chain, plan_strips, short_layout
 from .convolution import emit_convolution
+from .decoding import decoders
 from .depthwise import emit_depthwise
 from .elementwise import at, emit_by_element, emit_concat, emit_place, emit_softmax, emit_step, emit_view, loops
 from .pooling import emit_global_pool, emit_pool
@@ -197,7 +198,7 @@ def _source(program: Program, network: Network, prefix: str, version: str, is_ti
         "/* A network compiled by Espalier. */\n#define _GNU_SOURCE\n",
         f'#include "{prefix}.h"\n',
         export,
-        prelude(program.instruction_set),
+        prelude(program.instruction_set) + decoders(program.weight_types),
         before_layers(program, facts),
         layers,
         after_layers(program, facts, is_timed),

@@ -3,6 +3,7 @@
 import math
 
 from ...bcrc import Bcrc
+from ...weight_types import FLOAT32
 from ..ir import Convolution
 from ..layout import Layout
 from ..strips import Strip
@@ -28,7 +29,7 @@ def emit_over_pixels(program: Program, layer: Convolution, tile: Tile | None) ->
     stored = dense_matrix(layer) if tile.is_dense else stored_matrix(layer, tile.rows)
     panels, is_added = panels_of(stored, tile.rows, live_rows(layer))
     parts = [panels] if is_added else split_columns(panels, tile.columns)
-    packed = pack([panel for part in parts for panel in part], layer.bias, reading.offset)
+    packed = pack([panel for part in parts for panel in part], layer.bias, reading.offset, scale=layer.scale)
     body = _Body(program, layer, out, tile, packed, len(parts), is_added)
     program.layer(title(layer, stored), body.text(reading), layer.name in program.strips)
 
@@ -119,7 +120,8 @@ class _Body:
         return (
             f"{table('panels', packed.lines)}"
             f"{numbers('rows', [row * self._out.channel_stride for row in packed.rows])}{costs}"
-            f"  const float *x = {reading.base}, *w = {program.floats(packed.all_weights())};\n"
+            f"  const float *x = {reading.base};\n"
+            f"{program.weights(packed.all_weights(), packed.all_scales(), layer.weight_type)}"
             f"  const float *bias = {program.floats(packed.all_biases())};\n"
             f"  const {self._index_type} *offsets = {self._offsets};\n"
             f"  float *o = {program.tensor(layer.name)};\n"
@@ -152,7 +154,7 @@ class _Body:
         arguments = (
             f"x + {step}, offsets + q[2], w + q[3], q[1], bias + q[5], o + {step}, rows + q[4], "
             f"r ? r + {step} : r, m ? m + {step} : m"
-        )
+        ) + ("" if self._layer.weight_type == FLOAT32 else ", scale + q[5]")
         cases = (
             f"case {height}: {self._kernel(place, height, width)}({arguments}); break;"
             for height in self._packed.heights
@@ -171,6 +173,7 @@ class _Body:
             continues=self._is_added or place > 0,
             finishes=not self._is_added and place == self._parts - 1,
             unroll=self._tile.unroll,
+            weight_type=layer.weight_type,
         )
         return self._program.kernel(kernel.name, kernel.text())
 

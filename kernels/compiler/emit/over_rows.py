@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...bcrc import Bcrc
+from ...weight_types import FLOAT32
 from ..ir import Convolution
 from ..layout import Layout
 from .over_pixels import title
@@ -48,7 +49,7 @@ def emit_over_rows(program: Program, layer: Convolution) -> None:
     vectors, points = _tile_size(program, stored, layer.shape[1] * layer.shape[2])
     tiles = _tiles(layer, reading, out, points)
     panels, is_added = panels_of(stored, vectors * lanes, live_rows(layer))
-    packed = pack(panels, layer.bias, reading.offset, lanes)
+    packed = pack(panels, layer.bias, reading.offset, lanes, layer.scale)
     body = _body(program, layer, out, reading, packed, tiles, is_added)
     program.layer(title(layer, stored), body)
 
@@ -101,7 +102,8 @@ def _body(
     lines = [
         table("panels", packed.lines),
         numbers("rows", [row * out.channel_stride for row in packed.rows]) + numbers("costs", packed.costs),
-        f"  const float *x = {reading.base}, *w = {program.floats(packed.all_weights())};\n",
+        f"  const float *x = {reading.base};\n",
+        program.weights(packed.all_weights(), packed.all_scales(), layer.weight_type),
         f"  const float *bias = {program.floats(packed.all_biases())};\n",
         f"  const {index_type} *offsets = {offsets};\n",
         f"  float *o = {program.tensor(layer.name)};\n",
@@ -121,11 +123,13 @@ def _body(
                 layer.activation,
                 bool(layer.residual),
                 is_added,
+                layer.weight_type,
             )
+            scale = "" if layer.weight_type == FLOAT32 else ", scale + q[5]"
             lines.append(
                 f"      case {vectors}: {program.kernel_for(kernel)}(x + i * {tile.input_step}, offsets + q[2], "
                 f"w + q[3], q[1], bias + q[5], o + i * {tile.output_step}, rows + q[4], q[6], q[7], "
-                f"r + i * {tile.output_step}); break;\n"
+                f"r + i * {tile.output_step}{scale}); break;\n"
             )
         lines.append("      }\n")
     return "".join([*lines, "  }\n", after])

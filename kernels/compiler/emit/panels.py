@@ -40,6 +40,7 @@ class Packed:
         offsets: Of the columns of all panels; equal lists once.
         weights: Column by column of each panel.
         biases: Of each row.
+        scales: Of each row what its products are multiplied by.
         costs: What the panels before each cost together, and all.
     """
 
@@ -48,17 +49,19 @@ class Packed:
     offsets: list[int] = field(default_factory=list)
     weights: list[Floats] = field(default_factory=list)
     biases: list[Floats] = field(default_factory=list)
+    scales: list[Floats] = field(default_factory=list)
     costs: list[int] = field(default_factory=lambda: [0])
     _starts: dict[bytes, int] = field(default_factory=dict)
     _n_weights: int = 0
     _n_biases: int = 0
 
-    def add(self, panel: Panel, bias: Floats, offset: Callable[[int], int], vector: int) -> None:
+    def add(self, panel: Panel, bias: Floats, scale: Floats, offset: Callable[[int], int], vector: int) -> None:
         """Add a panel.
 
         Args:
             panel: Its rows are filled up to a multiple of `vector`.
             bias: Of its rows.
+            scale: Of its rows.
             offset: From a column to its inputs' offset.
             vector: Rows of a vector; 1 where rows are no vectors.
         """
@@ -73,6 +76,7 @@ class Packed:
         self.rows += panel.rows.tolist()
         self.weights.append(_filled(panel.weights, height).T.ravel())
         self.biases.append(_filled(bias[:, None], height).ravel())
+        self.scales.append(_filled(scale[:, None], height).ravel())
         self._n_weights += height * len(panel.columns)
         self._n_biases += height
         self.costs.append(self.costs[-1] + max(1, height * len(panel.columns)))
@@ -84,6 +88,10 @@ class Packed:
     def all_biases(self) -> Floats:
         """The biases of all panels."""
         return np.concatenate([np.zeros(0, np.float32), *self.biases])
+
+    def all_scales(self) -> Floats:
+        """The scales of all panels."""
+        return np.concatenate([np.zeros(0, np.float32), *self.scales])
 
     @property
     def heights(self) -> list[int]:
@@ -155,7 +163,13 @@ def _between(panel: Panel, first: int, end: int) -> Panel:
     return Panel(panel.rows, panel.columns[some], panel.weights[:, some])
 
 
-def pack(panels: Sequence[Panel], bias: Floats, offset: Callable[[int], int], vector: int = 1) -> Packed:
+def pack(
+    panels: Sequence[Panel],
+    bias: Floats,
+    offset: Callable[[int], int],
+    vector: int = 1,
+    scale: Floats | None = None,
+) -> Packed:
     """Panels in order.
 
     Args:
@@ -163,8 +177,10 @@ def pack(panels: Sequence[Panel], bias: Floats, offset: Callable[[int], int], ve
         bias: Of all its rows.
         offset: From a column to its inputs' offset.
         vector: Rows of a vector; 1 where rows are no vectors.
+        scale: Of all rows; None for 1.
     """
     packed = Packed()
+    scale = np.ones_like(bias) if scale is None else scale
     for panel in panels:
-        packed.add(panel, bias[panel.rows], offset, vector)
+        packed.add(panel, bias[panel.rows], scale[panel.rows], offset, vector)
     return packed

@@ -6,6 +6,8 @@ images smaller than a vector.
 
 from dataclasses import dataclass
 
+from ...weight_types import FLOAT32
+from .decoding import C_TYPES, loaded, prefetched
 from .prelude import activated
 
 __all__ = ["PointKernel"]
@@ -30,6 +32,7 @@ class PointKernel:
         activation: Computed at the end.
         has_residual: Whether a tensor is added before it.
         accumulates: Whether it adds to what is there, and does nothing else.
+        weight_type: Of the weights; all but floats have a scale for each row.
     """
 
     vectors: int
@@ -40,6 +43,7 @@ class PointKernel:
     activation: str
     has_residual: bool
     accumulates: bool
+    weight_type: str = FLOAT32
 
     def text(self, name: str) -> str:
         """The C function of that name.
@@ -48,15 +52,19 @@ class PointKernel:
         """
         unrolled = max(1, min(_MOST_UNROLLED, _OPEN_SUMS // (self.vectors * len(self.inputs))))
         sums = [(vector, point) for vector in range(self.vectors) for point in range(len(self.inputs))]
+        out = "float *restrict out"
+        residual = "residual, const float *restrict scale" if self._is_scaled else "residual"
         lines = [
             f"static void {name}(const float *restrict x, const {self.index_type} *restrict offsets,",
-            "    const float *restrict w, int columns, const float *restrict bias, float *restrict out,",
-            "    const int32_t *restrict rows, int count, int is_adjacent, const float *restrict residual) {",
+            f"    const {C_TYPES[self.weight_type]} *restrict w, int columns, const float *restrict bias, {out},",
+            f"    const int32_t *restrict rows, int count, int is_adjacent, const float *restrict {residual}) {{",
             "  (void)residual; (void)is_adjacent;",
         ]
         for copy in range(unrolled):
             lines += [f"  v a{vector}_{point}_{copy} = splat(0.0f);" for vector, point in sums]
         lines += ["  int c = 0;", f"  for (; c + {unrolled} <= columns; c += {unrolled}) {{"]
+        if self._is_scaled:
+            lines.append(f"    {prefetched(self.weight_type, 'w', f'{unrolled * self.vectors} * L')}")
         for copy in range(unrolled):
             lines += self._column(copy, copy)
         lines += [f"    w += {unrolled * self.vectors} * L;", "  }"]
@@ -64,14 +72,21 @@ class PointKernel:
             lines += ["  for (; c < columns; c++) {", *self._column(0, 0), f"    w += {self.vectors} * L;", "  }"]
         for vector, point in sums:
             total = " + ".join(f"a{vector}_{point}_{copy}" for copy in range(unrolled))
-            lines.append(f"  v s{vector}_{point} = {total};")
+            scaled = f"({total}) * LOAD(scale + {vector} * L)" if self._is_scaled else total
+            lines.append(f"  v s{vector}_{point} = {scaled};")
         return "\n".join([*lines, *self._ending(sums), "}\n"])
 
+    @property
+    def _is_scaled(self) -> bool:
+        return self.weight_type != FLOAT32
+
     def _column(self, place: int, copy: int) -> list[str]:
-        lines = [f"    {{ const float *p = x + offsets[c + {place}];", "      PREFETCH(w);"]
+        lines = [f"    {{ const float *p = x + offsets[c + {place}];"]
+        if not self._is_scaled:
+            lines.append("      PREFETCH(w);")
         for vector in range(self.vectors):
             address = f"w + {(place * self.vectors + vector)} * L"
-            lines.append(f"      v w{vector} = LOAD({address});")
+            lines.append(f"      v w{vector} = {loaded(self.weight_type, address)};")
         for point, offset in enumerate(self.inputs):
             lines.append(f"      v x{point} = splat(p[{offset}]);")
             lines += [f"      a{vector}_{point}_{copy} += w{vector} * x{point};" for vector in range(self.vectors)]

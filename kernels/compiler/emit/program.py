@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...instruction_set import InstructionSet
+from ...weight_types import FLOAT32, stored
 from ..ir import INPUT, Floats
 from ..layout import Layout
 from ..strips import Strip
+from .decoding import C_TYPES
 from .point_kernels import PointKernel
 
 __all__ = ["MAX_THREADS", "Loop", "Program", "Section"]
@@ -67,6 +69,7 @@ class Program:
         strips: Of the tensors that are made strip by strip.
         owners: Of each function of `calls` the layer that it is of.
         loops: Which of `calls` are repeated, strip by strip.
+        weight_types: Of the weights that are no floats.
     """
 
     instruction_set: InstructionSet
@@ -84,6 +87,7 @@ class Program:
     owners: list[str] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
     masks: dict[Layout, int] = field(default_factory=dict)
+    weight_types: set[str] = field(default_factory=set)
     _point_kernels: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -128,6 +132,19 @@ class Program:
         """Store floats; C for their address."""
         offset = self._store(np.ascontiguousarray(values, np.float32).tobytes())
         return f"((const float *)(n->data + {offset}))"
+
+    def weights(self, values: Floats, scales: Floats, weight_type: str) -> str:
+        """Store weights that are rounded to a type; C for `w`, and for `scale` where they are no floats."""
+        if weight_type == FLOAT32:
+            return f"  const float *w = {self.floats(values)};\n"
+        self.weight_types.add(weight_type)
+        # Who decodes whole vectors may read beyond the last weight.
+        padded = np.concatenate([values, np.zeros(self.lanes, np.float32)])
+        kind, offset = C_TYPES[weight_type], self._store(stored(padded, weight_type).tobytes())
+        return (
+            f"  const {kind} *w = (const {kind} *)(n->data + {offset});\n"
+            f"  const float *scale = {self.floats(scales)};\n"
+        )
 
     def indices(self, values: Sequence[int] | NDArray[np.int64]) -> tuple[str, str]:
         """Store offsets into a tensor; C for their type and their address."""

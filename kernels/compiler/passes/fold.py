@@ -11,7 +11,7 @@ __all__ = ["with_folded_norms", "with_fused_activations", "with_fused_sums"]
 
 
 def with_folded_norms(network: Network) -> Network:
-    """Each batch-norm that alone reads a convolution becomes part of its weights."""
+    """Each batch-norm that alone reads a convolution becomes part of its weights, or of their scales."""
     merged: dict[str, str] = {}
     changed: dict[str, Layer] = {}
     for layer in network.layers:
@@ -25,8 +25,10 @@ def with_folded_norms(network: Network) -> Network:
 
 def _folded(layer: Convolution, norm: BatchNorm) -> Convolution:
     scale = norm.scale.astype(np.float64)
-    weight = (layer.weight * scale[:, None, None, None]).astype(np.float32)
-    return replace(layer, weight=weight, bias=(layer.bias * scale + norm.shift).astype(np.float32))
+    bias = (layer.bias * scale + norm.shift).astype(np.float32)
+    if layer.scale is not None:
+        return replace(layer, scale=(layer.scale * scale).astype(np.float32), bias=bias)
+    return replace(layer, weight=(layer.weight * scale[:, None, None, None]).astype(np.float32), bias=bias)
 
 
 def with_fused_activations(network: Network) -> Network:

@@ -65,7 +65,8 @@ static void layer_1(const struct network *n, int t) {
     {2, 6, 0, 0, 0, 0, 2, 1},
     {2, 3, 6, 12, 2, 2, 2, 1}};
   static const int32_t rows[4] = {96, 144, 48, 144};
-  const float *x = (a + SCRATCH), *w = ((const float *)(n->data + 64));
+  const float *x = (a + SCRATCH);
+  const float *w = ((const float *)(n->data + 64));
   const float *bias = ((const float *)(n->data + 192));
   const uint16_t *offsets = ((const uint16_t *)(n->data + 0));
   float *o = (a + 80);

@@ -97,7 +97,8 @@ static void layer_0(const struct network *n, int t) {
     {1, 2, 0, 8, 4, 4, 1, 0}};
   static const int32_t rows[5] = {0, 1, 2, 3, 4};
   static const int32_t costs[3] = {0, 8, 16};
-  const float *x = (n->input), *w = ((const float *)(n->data + 64));
+  const float *x = (n->input);
+  const float *w = ((const float *)(n->data + 64));
   const float *bias = ((const float *)(n->data + 128));
   const uint16_t *offsets = ((const uint16_t *)(n->data + 0));
   float *o = (a + 64);
