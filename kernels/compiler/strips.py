@@ -230,6 +230,6 @@ def _fits(layers: Sequence[Layer], chain: Chain, layouts: Mapping[str, Layout]) 
         if isinstance(layer, Convolution):
             if points < _FEWEST_POINTS:
                 return False
-            total += 4 * np.count_nonzero(layer.weight)
+            total += 4 * int(np.count_nonzero(layer.weight))
         total += 4 * layout.shape[0] * (points + strip.halo * layout.row_stride)
     return total <= _CACHE_BYTES

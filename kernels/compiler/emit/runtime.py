@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from .calls import all_calls
 from .program import MAX_THREADS, Program
 
 __all__ = ["ERRORS", "FORMAT_VERSION", "HEADER_BYTES", "MAGIC", "Facts", "after_layers", "before_layers", "header"]
@@ -352,7 +353,7 @@ def after_layers(program: Program, facts: Facts, is_timed: bool = False) -> str:
         facts: Of the network.
         is_timed: Whether the time of each call is kept, for a tuner.
     """
-    calls, before = _calls(program, is_timed), ""
+    calls, before = all_calls(program, is_timed), ""
     if is_timed:
         before = _filled(_TIMED, CALLS=max(1, len(program.calls)), PREFIX=facts.prefix)
     indices = [section for section in program.sections if section.index_bytes]
@@ -383,27 +384,6 @@ def after_layers(program: Program, facts: Facts, is_timed: bool = False) -> str:
         OUTPUT=facts.output_floats,
         JSON='"' + facts.json.replace("\\", "\\\\").replace('"', '\\"') + '"',
     )
-
-
-def _calls(program: Program, is_timed: bool) -> str:
-    """The layers in order, all threads waiting for each other after each; what is in a loop for each strip."""
-    firsts = {loop.first: loop for loop in program.loops}
-    inside = {place for loop in program.loops for place in range(loop.first, loop.end)}
-    lines = ["  double from = now_us(), to;\n"] if is_timed else []
-    for place, name in enumerate(program.calls):
-        is_repeated = place in inside
-        if place in firsts:
-            loop = firsts[place]
-            if is_timed:
-                lines.append(f"  if (!t) for (int i = {place}; i < {loop.end}; i++) times_us[i] = 0;\n")
-            lines.append(f"  for (int s = 0; s < {loop.count}; s++) {{\n")
-        lines.append(f"  {name}(n, t{', s' if is_repeated else ''});\n  wait_for_all(n, t);\n")
-        if is_timed:
-            step = "+=" if is_repeated else "="
-            lines.append(f"  to = now_us();\n  if (!t) times_us[{place}] {step} to - from;\n  from = to;\n")
-        if any(place + 1 == loop.end for loop in program.loops):
-            lines.append("  }\n")
-    return "".join(lines)
 
 
 def _masks(program: Program) -> str:
