@@ -1,16 +1,17 @@
 """Searched rates and block sizes of block column-row (BCR) pruning against the same rate and block everywhere.
 
     python benchmarks/bcr_search.py FOLDER [--task TASK] [--rates 2,4,8] [--blocks 8x36,16x144] [--agents dyna,random]
-        [--seeds 3] [--budget 100] [--anchors 3] [--only search|time|finish] [OVERRIDE ...]
+        [--seeds 0,1,2] [--budget 100] [--anchors 3] [--only search|compile|time|finish] [OVERRIDE ...]
 
 *Uniform*: at every open site one rate and one block size, for each rate and each size, and the same plans with the
 first and the last layer left dense (*inner*). Some of these plans are anchors. For each, searches that may choose a
 rate and a block size at every site, or leave it dense, look for the least latency at the anchor's accuracy, and for
 the most accuracy at its latency, both on the search split.
 
-`search` evaluates and writes FOLDER/searched.json; `time` times all networks of these plans in turn with the original
-and writes FOLDER/timed.json; `finish` retrains the uniform and the searched plan of each anchor alike, opens the test
-split once, and writes FOLDER/finished.json. All three without `--only`. Timing wants a machine where nothing else runs.
+`search` evaluates and writes FOLDER/searched.json; `compile` compiles the networks of its plans; `time` times them in
+turn with the original and writes FOLDER/timed.json; `finish` retrains the uniform and the searched plan of each anchor
+alike, opens the test split once, and writes FOLDER/finished.json. All four without `--only`. Timing wants a machine
+where nothing else runs.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from composing import compose_config
 from espalier.commands.building import build
 from espalier.commands.search import Prepared, prepare
@@ -41,9 +43,13 @@ from espalier.hw_models.machine import cpu_model
 from espalier.hw_models.profiled_device import ProfiledDevice
 from espalier.tasks.accuracy import accuracy
 from espalier.tasks.distillation import distil
+from scipy.stats import spearmanr
 
 #: What is aimed at counts nine times as much as what is bounded anyway.
 _MOST, _LEAST = 0.9, 0.1
+
+#: What people call a close prediction.
+_CLOSE_PERCENT = 10
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ def searched(prepared: Prepared, options: argparse.Namespace, anchors: Sequence[
             problem = Problem(first.bank, first.evaluator, first.reward, demand_of(anchor, aim), device)
             for agent in options.agents.split(","):
                 node = compose_config([f"agent={agent}", f"task={options.task}"])["agent"]
-                for seed in range(options.seeds):
+                for seed in map(int, options.seeds.split(",")):
                     found = list(build({**node, "seed": seed}).search(problem, options.budget))
                     for count in sorted({few, options.budget}):
                         winner = best(found[:count], aim)
@@ -212,12 +218,25 @@ def show_comparison(rows: Sequence[Row]) -> None:
         print(f"{row.anchor:20} {row.aim:9} {row.name:20} {row.evaluations:4} {_figures(row)}  {verdict}")
 
 
+def show_prediction(rows: Sequence[Row]) -> None:
+    """How far the sums that searches see are from what networks take."""
+    different = {json.dumps(row.plan): row for row in rows}.values()
+    predicted, measured = np.array([(row.predicted_ms, row.measured_ms) for row in different]).T
+    errors = 100 * (predicted / measured - 1)
+    print(
+        f"predicted against measured, {len(errors)} plans: median {np.median(errors):+.1f} %, worst "
+        f"{errors[np.abs(errors).argmax()]:+.1f} %, within 10 %: {np.mean(np.abs(errors) <= _CLOSE_PERCENT):.0%}, "
+        f"Spearman {spearmanr(predicted, measured).statistic:.3f}"
+    )
+
+
 def finish(prepared: Prepared, options: argparse.Namespace, rows: Sequence[Row], config: Any) -> list[dict[str, Any]]:
     """Retrain the fastest uniform and the searched plans of each anchor alike; look at the test split at the end."""
     networks = PlanNetworks(prepared.task, prepared.survey, prepared.problem.bank, config["finish"]["refit_images"])
     task, made = prepared.task, []
     named = {row.name: row for row in rows if not row.anchor}
-    for name in dict.fromkeys(row.anchor for row in rows if row.anchor):
+    anchors = list(dict.fromkeys(row.anchor for row in rows if row.anchor))
+    for name in options.finished.split(",") if options.finished else anchors:
         own = [r for r in rows if (r.anchor, r.aim, r.evaluations) == (name, "latency", options.budget)]
         chosen = [fastest_uniform(rows, named[name].accuracy), *(r for r in own if r.name == "dyna 0")]
         for row in chosen:
@@ -291,10 +310,11 @@ def main() -> None:
     parser.add_argument("--blocks", default="4x36,16x144,32x288")
     parser.add_argument("--agents", default="dyna,random,evolution")
     parser.add_argument("--aims", default="latency,accuracy", help="what searches look for")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--budget", type=int, default=100)
     parser.add_argument("--anchors", type=int, default=3)
-    parser.add_argument("--most-points", type=float, default=20.0, help="of accuracy that an anchor may have lost")
+    parser.add_argument("--most-points", type=float, default=5.0, help="of accuracy that an anchor may have lost")
+    parser.add_argument("--finished", help="anchors whose plans are retrained; all where not given")
     parser.add_argument("--only", choices=("search", "compile", "time", "finish"))
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
@@ -318,6 +338,7 @@ def main() -> None:
         rows = timed(prepared, load(options.folder / "searched.json"))
         write(options.folder / "timed.json", options, [asdict(row) for row in rows])
         show_comparison(rows)
+        show_prediction(rows)
         draw(rows, options.folder / "bcr_search.png")
     if "finish" in stages:
         finished = finish(prepared, options, load(options.folder / "timed.json"), config)

@@ -31,7 +31,7 @@ _LAYERS = {
     "3x3, 256 to 256, 14x14": _convolution(256, 14),
     "3x3, 512 to 512, 7x7": _convolution(512, 7),
     "3x3, 512 to 512, 2x2": _convolution(512, 2),
-    "linear, 4096 to 4096": OpSpec("linear", (4096,), (4096,), bias=True),
+    "linear, 1024 to 1024": OpSpec("linear", (1024,), (1024,), bias=True),
     "GRU, 160 to 160, 50 steps": OpSpec("gru", (50, 160), (50, 160), bias=True),
 }
 

@@ -32,7 +32,7 @@ Offer = Literal["every", "measured"]
 ColumnOrder = Literal["kernel", "channel"]
 
 #: Of which one is taken where blocks are measured and nobody names sizes.
-_USUAL_BLOCKS: Sequence[Block] = ((4, 36), (8, 36), (8, 144), (16, 144), (32, 144), (32, 576))
+_USUAL_BLOCKS: Sequence[Block] = ((4, 36), (8, 36), (16, 36), (32, 36), (32, 144))
 
 #: Rows and columns of a block are chosen in turn, so often; more changes nothing that matters.
 _TURNS = 3

@@ -74,7 +74,7 @@ def test_blocks_are_measured_before_the_space_is_opened(monkeypatch: pytest.Monk
     _, surveyed, _, _ = prepare_evaluator(config, build_device(config))
     sparse = [choice for choices in surveyed.space.choices for choice in choices if choice != KEEP]
     assert len(sparse) > 2
-    assert {choice["block"] for choice in sparse} <= {"16x144", "32x144", "32x576"}
+    assert {choice["block"] for choice in sparse} <= {"16x36", "32x36", "32x144"}
 
 
 def test_blocks_cannot_be_measured_elsewhere(run: Run) -> None:
