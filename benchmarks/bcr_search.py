@@ -138,7 +138,7 @@ def searched(prepared: Prepared, options: argparse.Namespace, anchors: Sequence[
                 node = compose_config([f"agent={agent}", f"task={options.task}"])["agent"]
                 for seed in map(int, options.seeds.split(",")):
                     found = list(build({**node, "seed": seed}).search(problem, options.budget))
-                    for count in sorted({few, options.budget}):
+                    for count in sorted({min(few, options.budget), options.budget}):
                         winner = best(found[:count], aim)
                         if winner is not None:
                             yield _row(winner.plan, winner.metrics, f"{agent} {seed}", anchor.name, aim, count)
@@ -317,7 +317,7 @@ def main() -> None:
     parser.add_argument("--finished", help="anchors whose plans are retrained; all where not given")
     parser.add_argument("--only", choices=("search", "compile", "time", "finish"))
     parser.add_argument("overrides", nargs="*")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     blocks = ",".join(f"[{block.replace('x', ',')}]" for block in options.blocks.split(","))
     technique = "space.techniques.bcr_pruning"
