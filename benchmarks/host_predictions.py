@@ -1,7 +1,7 @@
 """How far predicted latencies of whole networks are from measured ones on this machine.
 
-    python benchmarks/host_predictions.py [--tasks lenet5 resnet20 vgg16] [--runtimes torch onnxruntime openvino]
-        [--plans 100] [--json FILE] [OVERRIDE ...]
+    python benchmarks/host_predictions.py [--tasks lenet5 resnet20 vgg16]
+        [--runtimes torch onnxruntime openvino espalier] [--plans 100] [--json FILE] [OVERRIDE ...]
 
 Random plans of each network, from nearly nothing changed to everything, none of them among those that the device learnt
 from; plans take turns with the original in groups. *Sum* is the table's operators and one call, *corrected* what
@@ -43,7 +43,7 @@ _UNTRAINED = {
     "vgg16": ["task=cifar10_resnet20", "model=vgg16", "model.image_size=32", "model.hidden=512", "model.n_classes=10"],
 }
 _TASKS = {"lenet5": _UNTRAINED["lenet5"], "resnet20": ["task=cifar10_resnet20"], "vgg16": _UNTRAINED["vgg16"]}
-_RUNTIMES = ("torch", "onnxruntime", "openvino")
+_RUNTIMES = ("torch", "onnxruntime", "openvino", "espalier")
 
 #: Of the judged plans; the device learns from others.
 _SEED = 0

@@ -21,6 +21,7 @@ from ..compression.survey import Survey, survey
 from ..envs.problem import Problem
 from ..envs.verdict import judge_demand
 from ..evaluation.archive import Archive
+from ..evaluation.block_sizes import check_measures_blocks, with_measured_blocks
 from ..evaluation.evaluator import LocalEvaluator
 from ..evaluation.store import Store
 from ..files import cache_folder, write_bytes, write_json, write_text
@@ -99,9 +100,11 @@ def prepare_evaluator(config: Mapping[str, Any], device: HardwareModel) -> tuple
         The last is what the configuration's `evaluator` builds.
     """
     techniques = build_techniques(config)
+    check_measures_blocks(techniques, device)
     task = build_task(config)
-    space = config["space"]
-    surveyed = survey(task.model, task.example_input, techniques, space["include"], space["exclude"])
+    model, example, opened = task.model, task.example_input, (config["space"]["include"], config["space"]["exclude"])
+    techniques = with_measured_blocks(techniques, model, example, device, *opened)
+    surveyed = survey(model, example, techniques, *opened)
     cache = cache_folder()
     bank = build_bank(task.model, surveyed.space, task.calibrate.inputs(), task.fingerprint, cache / "banks")
     store = Store(cache / "evaluations.sqlite")

@@ -16,7 +16,7 @@ from .plan import Plan
 from .site import Site
 from .technique import ChannelTechnique, Technique
 
-__all__ = ["Narrowing", "SearchSpace", "State", "selected"]
+__all__ = ["Narrowing", "SearchSpace", "State", "is_selected", "selected"]
 
 
 class Narrowing(NamedTuple):
@@ -48,8 +48,13 @@ def selected(names: Iterable[str], include: Sequence[str], exclude: Sequence[str
     for pattern in (*include, *exclude):
         if not fnmatch.filter(names, pattern):
             raise EspalierError(f"no layer matches the pattern {pattern!r}; layers: {', '.join(names)}")
-    wanted = [name for name in names if not include or any(fnmatch.fnmatchcase(name, p) for p in include)]
-    return tuple(name for name in wanted if not any(fnmatch.fnmatchcase(name, p) for p in exclude))
+    return tuple(name for name in names if is_selected(name, include, exclude))
+
+
+def is_selected(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Whether a name matches a pattern of `include`, where there is one, and none of `exclude`."""
+    is_wanted = not include or any(fnmatch.fnmatchcase(name, pattern) for pattern in include)
+    return is_wanted and not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
 
 
 class SearchSpace:

@@ -107,9 +107,10 @@ def block_sites(network: nn.Module, plan: Plan, space: SearchSpace) -> list[Bloc
     walk = space.indices(plan)
     found = []
     for position, site in enumerate(space.sites):
-        technique = _technique(plan[site.name].technique, space)
+        choice = plan[site.name]
+        technique = _technique(choice.technique, space)
         if technique is not None and not space.is_swallowed(position, walk):
-            found.append(_block_site(network, site, technique, float(plan[site.name]["rate"])))
+            found.append(_block_site(network, site, technique.sized(choice), float(choice["rate"])))
     return found
 
 

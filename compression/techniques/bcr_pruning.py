@@ -1,7 +1,8 @@
 """Block column-row (BCR) pruning: in each block of the weight matrix whole rows and whole columns go."""
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -10,18 +11,28 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...errors import EspalierError
+from ...graph.opspec import GATES
 from ...kernels.block_grid import BlockGrid
 from ..choice import Choice
 from ..layers import BlockSparseCodec, Codec
 from ..site import Site
 from .magnitude_pruning import pruned, salience
-from .ranges import above_one, at_least_one
+from .ranges import above_one, at_least_one, zero_or_more
 from .storing import FLOAT_BITS, LAYER_KINDS, StoringTechnique, Weight
 
-__all__ = ["BcrPruning", "ColumnOrder", "KeptBlocks", "column_order", "project"]
+__all__ = ["BcrPruning", "Block", "ColumnOrder", "KeptBlocks", "column_order", "project"]
+
+#: Rows and columns.
+Block = tuple[int, int]
+
+#: Which sizes of blocks are offered at a layer: all of them, or the smallest of those that the device likes there.
+Offer = Literal["every", "measured"]
 
 #: How the columns of a convolution's matrix follow each other: the positions of a kernel side by side, or the channels.
 ColumnOrder = Literal["kernel", "channel"]
+
+#: Of which one is taken where blocks are measured and nobody names sizes.
+_USUAL_BLOCKS: Sequence[Block] = ((4, 36), (8, 36), (16, 36), (32, 36), (32, 144))
 
 #: Rows and columns of a block are chosen in turn, so often; more changes nothing that matters.
 _TURNS = 3
@@ -72,10 +83,19 @@ class BcrPruning(StoringTechnique):
     large as it is worth, and all of them together hold 1 / rate of the weights. The weights that stay make up for those
     that go. One block for the whole matrix is filter and column pruning, blocks of 1 x 1 are unstructured pruning.
 
+    Small blocks lose less accuracy, large ones are faster; how much depends on layer and rate (ibid., sec. 5). So
+    several sizes can be offered at every rate, or each layer gets the one that a device was measured to like there.
+
     Args:
         rates: How many times fewer weights, each above 1.
         block_rows: Rows of a block.
         block_columns: Columns of a block.
+        blocks: Rows and columns of blocks of several sizes; None for that of `block_rows` and `block_columns` alone, or
+            for some usual ones where they are measured.
+        block: Which of `blocks` are offered at each layer and rate: "every" one, each a choice of its own, or the
+            "measured" one, which somebody who has a device must say (see `evaluation.block_sizes`).
+        block_tolerance: By how much a measured size may be slower than the fastest to be taken for its fewer weights,
+            such as .1 for a tenth.
         row_multiple: Kept rows of a block come in multiples of it, which vector units like.
         column_order: "channel": the columns are ordered by input channel, then by position in the kernel; "kernel": by
             position, then by channel.
@@ -98,6 +118,10 @@ class BcrPruning(StoringTechnique):
         column_order: ColumnOrder = "channel",
         shares_gates: bool = False,
         kinds: Sequence[str] = LAYER_KINDS,
+        *,
+        blocks: Sequence[Sequence[int]] | None = None,
+        block: Offer = "every",
+        block_tolerance: float = 0.1,
     ) -> None:
         super().__init__(kinds)
         self._rates = above_one("bcr_pruning.rates", *rates)
@@ -108,22 +132,79 @@ class BcrPruning(StoringTechnique):
             raise EspalierError(f"bcr_pruning.column_order must be channel or kernel, got {column_order!r}")
         self._column_order: ColumnOrder = column_order
         self._shares_gates = shares_gates
+        if block not in get_args(Offer):
+            raise EspalierError(f"bcr_pruning.block must be every or measured, got {block!r}")
+        self._is_measured = block == "measured"
+        sizes = _USUAL_BLOCKS if blocks is None and self._is_measured else blocks
+        self._blocks = None if sizes is None else _checked_blocks(sizes)
+        (self.block_tolerance,) = zero_or_more("bcr_pruning.block_tolerance", block_tolerance)
+        self._sizes: dict[tuple[str, float], Block] | None = None
+
+    @property
+    def wants_sizes(self) -> bool:
+        """Whether somebody must measure sizes of blocks before there are choices."""
+        return self._is_measured and self._sizes is None
+
+    def candidates(self, site: Site) -> Iterator[tuple[float, tuple[Block, ...]]]:
+        """Each rate with the different sizes of blocks that save storage at a site."""
+        for rate in self._rates if self.fits(site) else ():
+            offered = self._offered(site, rate)
+            yield rate, tuple(b for b in offered if self._bits(site, rate, b) < FLOAT_BITS * site.weights)
+
+    def with_sizes(self, sizes: Mapping[tuple[str, float], Block]) -> "BcrPruning":
+        """The same technique when sizes of blocks were measured.
+
+        Args:
+            sizes: Site name and rate -> the only size that is offered there.
+        """
+        twin = copy.copy(self)
+        twin._sizes = dict(sizes)
+        return twin
 
     @override
     def choices(self, site: Site) -> Sequence[Choice]:
-        if not self.fits(site):
-            return ()
-        saving = [rate for rate in self._rates if self._bits(site, rate) < FLOAT_BITS * site.weights]
-        return tuple(Choice.of(self.name, rate=rate) for rate in saving)
+        if self.wants_sizes and self.fits(site):
+            advice = "use space.techniques.bcr_pruning with device=host device.runtime=espalier, and no composition"
+            raise EspalierError(f"bcr_pruning.block=measured, but nobody measured blocks: {advice}")
+        return tuple(self._choice(rate, block) for rate, blocks in self.candidates(site) for block in blocks)
 
-    def _bits(self, site: Site, rate: float) -> float:
+    def _choice(self, rate: float, block: Block) -> Choice:
+        return Choice.of(self.name, rate=rate, **({"block": f"{block[0]}x{block[1]}"} if self._blocks else {}))
+
+    def _offered(self, site: Site, rate: float) -> Sequence[Block]:
+        """The measured size, or all but those that cut the site's matrix like one before them."""
+        if self._sizes is not None:
+            size = self._sizes.get((site.name, rate))
+            return (size,) if size else ()
+        blocks = self._blocks or ((self._block_rows, self._block_columns),)
+        rows, columns = self.matrix_size(site)
+        cut = {(min(block[0], rows), min(block[1], columns)): block for block in reversed(blocks)}
+        return tuple(block for block in blocks if block in cut.values())
+
+    @staticmethod
+    def matrix_size(site: Site) -> Block:
+        """Rows and columns of a site's matrix; of a recurrent layer, of the larger of its two."""
+        if site.kind == "recurrent":
+            return GATES[site.cell] * site.out_channels, max(site.in_channels, site.out_channels)
+        return site.out_channels, site.weights // site.out_channels
+
+    def _bits(self, site: Site, rate: float, block: Block) -> float:
         """Of what is stored at least: weights, and a bit for each row and column of each block."""
-        blocks = site.weights / (self._block_rows * self._block_columns)
-        return FLOAT_BITS * site.weights / rate + blocks * (self._block_rows + self._block_columns)
+        return FLOAT_BITS * site.weights / rate + site.weights / (block[0] * block[1]) * sum(block)
+
+    def sized(self, choice: Choice) -> "BcrPruning":
+        """The same technique with blocks of the size that a choice names."""
+        size = dict(choice.parameters).get("block")
+        if size is None:
+            return self
+        twin = copy.copy(self)
+        twin._block_rows, twin._block_columns = map(int, str(size).split("x"))
+        return twin
 
     @override
     def encode(self, weight: Weight, choice: Choice) -> tuple[Codec, Tensor]:
-        kept = self.keep(salience(weight).square(), weight.shape, float(choice["rate"]), weight.gates)
+        sized = self.sized(choice)
+        kept = sized.keep(salience(weight).square(), weight.shape, float(choice["rate"]), weight.gates)
         matrix = pruned(weight, kept.mask())
         return kept.codec(matrix, weight.shape), matrix
 
@@ -153,6 +234,13 @@ class BcrPruning(StoringTechnique):
         summed = ordered.view(shared, one.rows, -1).sum(0)
         rows, columns = project(summed, one, max(1, int(summed.numel() / rate)), self._row_multiple)
         return KeptBlocks(grid, rows.repeat(shared, 1), columns.repeat(shared, 1), order)
+
+
+def _checked_blocks(blocks: Sequence[Sequence[int]]) -> tuple[Block, ...]:
+    if not blocks or any(len(block) != 2 for block in blocks):
+        raise EspalierError(f"bcr_pruning.blocks must be pairs of rows and columns, got {list(map(list, blocks))}")
+    sizes = (at_least_one("bcr_pruning.blocks", *block) for block in blocks)
+    return tuple(dict.fromkeys((rows, columns) for rows, columns in sizes))
 
 
 def column_order(shape: Sequence[int], order: ColumnOrder) -> Tensor:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from ...errors import EspalierError
 
-__all__ = ["above_one", "at_least_one", "checked", "shares", "shares_or_all"]
+__all__ = ["above_one", "at_least_one", "checked", "shares", "shares_or_all", "zero_or_more"]
 
 Value = TypeVar("Value")
 Number = TypeVar("Number", int, float)
@@ -41,6 +41,11 @@ def shares_or_all(setting: str, *values: float) -> tuple[float, ...]:
 def above_one(setting: str, *values: float) -> tuple[float, ...]:
     """Values that must each be above 1."""
     return checked(setting, values, "above 1", lambda value: value > 1)
+
+
+def zero_or_more(setting: str, *values: float) -> tuple[float, ...]:
+    """Values that must each be at least 0."""
+    return checked(setting, values, "at least 0", lambda value: value >= 0)
 
 
 def at_least_one(setting: str, *values: int) -> tuple[int, ...]:

@@ -2,11 +2,20 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from espalier.commands.building import build_device, resolved
+from espalier.commands.schema import register_schema
+from espalier.commands.search import prepare_evaluator
+from espalier.compression.choice import KEEP
+from espalier.graph.opspec import OpSpec
 from espalier.graph.sparsity import BlockSparsity
+from espalier.hw_models.profiled_device import ProfiledDevice
+from espalier.hw_models.tables.entry import Entry
 from espalier.hw_models.tables.table import LookupTable
+from hydra import compose, initialize_config_module
 
 from tests.commands.conftest import Finished, Run, run_command
 
@@ -47,6 +56,33 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A search on the compiled engine with block pruning as the only technique."""
     folder = tmp_path_factory.mktemp("runs") / "engine"
     return Finished(folder, run_command("search", *_ENGINE, *_SEARCH, f"hydra.run.dir={folder}"))
+
+
+def test_blocks_are_measured_before_the_space_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a device that likes large blocks, whatever the layer."""
+
+    def known(device: ProfiledDevice, ops: Iterable[OpSpec]) -> None:
+        for op in ops:
+            blocks = BlockSparsity.parse(op.sparsity)
+            device.table.add(Entry(op, 1 / (blocks.block_rows * blocks.block_columns) if blocks else 1.0, 0.0, 9))
+
+    monkeypatch.setattr(ProfiledDevice, "_measure", known)
+    words = [*_ENGINE[:-3], "space.techniques.bcr_pruning.block=measured", f"device.table={tmp_path / 'table.json'}"]
+    register_schema()
+    with initialize_config_module("espalier.conf", version_base="1.3"):
+        config = resolved(compose("config", overrides=[*words, "device.runtime=espalier", "device.networks=0"]))
+    _, surveyed, _, _ = prepare_evaluator(config, build_device(config))
+    sparse = [choice for choices in surveyed.space.choices for choice in choices if choice != KEEP]
+    assert len(sparse) > 2
+    assert {choice["block"] for choice in sparse} <= {"16x36", "32x36", "32x144"}
+
+
+def test_blocks_cannot_be_measured_elsewhere(run: Run) -> None:
+    words = (*_ENGINE[:-3], "space.techniques.bcr_pruning.block=measured", "device=raspberrypi4")
+    result = run("search", *words)
+    assert result.status == 2
+    assert "block=measured times layers on this machine" in result.err
+    assert "training" not in result.err
 
 
 def test_a_search_sees_what_the_engine_delivers(searched: Finished) -> None:

@@ -272,6 +272,14 @@ def test_damaged_files_are_refused() -> None:
         ({"block_rows": 0}, "bcr_pruning.block_rows must be a whole number of at least 1, got 0"),
         ({"row_multiple": 0}, "bcr_pruning.row_multiple must be a whole number of at least 1"),
         ({"column_order": "row"}, "bcr_pruning.column_order must be channel or kernel, got 'row'"),
+        ({"blocks": ()}, r"bcr_pruning.blocks must be pairs of rows and columns, got \[\]"),
+        (
+            {"blocks": ((8, 36), (8,))},
+            r"blocks must be pairs of rows and columns, got \[\[8, 36\], \[8\]\]",
+        ),
+        ({"blocks": ((8, 0),)}, "bcr_pruning.blocks must be a whole number of at least 1, got 0"),
+        ({"block": "some"}, "bcr_pruning.block must be every or measured, got 'some'"),
+        ({"block_tolerance": -0.1}, "bcr_pruning.block_tolerance must be at least 0, got -0.1"),
         ({"kinds": ("head",)}, "bcr_pruning.kinds must be some of conv2d, linear, recurrent, got 'head'"),
     ],
 )
@@ -284,3 +292,53 @@ def test_rates_that_save_nothing_are_not_offered() -> None:
     tiny = Site("x", "linear", (8,), (8,), ("x",))
     assert not BcrPruning(rates=(1.05,), block_rows=1, block_columns=1, row_multiple=1).choices(tiny)
     assert len(BcrPruning().choices(Site("x", "linear", (256,), (64,), ("x",)))) == 3
+
+
+_LINEAR = Site("x", "linear", (96,), (64,), ("x",))
+
+
+def test_each_size_of_blocks_is_a_choice_at_each_rate() -> None:
+    offered = BcrPruning((4.0, 8.0), blocks=((8, 24), (32, 48))).choices(_LINEAR)
+    assert [(choice["rate"], choice["block"]) for choice in offered] == [
+        (4.0, "8x24"),
+        (4.0, "32x48"),
+        (8.0, "8x24"),
+        (8.0, "32x48"),
+    ]
+
+
+def test_sizes_that_cut_a_layer_alike_are_one() -> None:
+    sizes = ((8, 24), (64, 96), (80, 100), (64, 576), (8, 24))
+    assert [choice["block"] for choice in BcrPruning((4.0,), blocks=sizes).choices(_LINEAR)] == ["8x24", "64x96"]
+    gru = Site("x", "recurrent", (5, 24), (5, 32), ("x",), cell="gru", cells=1)
+    sizes = ((96, 32), (100, 40), (48, 32))
+    assert [choice["block"] for choice in BcrPruning((4.0,), blocks=sizes).choices(gru)] == ["96x32", "48x32"]
+
+
+@pytest.mark.parametrize("block", ["8x24", "32x48"])
+def test_a_choice_is_built_with_the_blocks_that_it_names(block: str) -> None:
+    torch.manual_seed(0)
+    layer, rows, columns = nn.Linear(96, 64), *map(int, block.split("x"))
+    several = BcrPruning((4.0,), blocks=((8, 24), (32, 48)), row_multiple=4)
+    alone = BcrPruning((4.0,), rows, columns, 4)
+    built = several.build(layer, _LINEAR, Choice.of("bcr_pruning", rate=4.0, block=block), _white(96))
+    expected = alone.build(layer, _LINEAR, Choice.of("bcr_pruning", rate=4.0), _white(96))
+    assert built.codecs["weight"].block == (rows, columns)
+    assert torch.equal(built.tensors()["weight"], expected.tensors()["weight"])
+
+
+def test_measured_sizes_are_all_that_is_offered() -> None:
+    technique = BcrPruning((4.0, 8.0), blocks=((8, 24), (32, 48)), block="measured")
+    assert technique.wants_sizes
+    with pytest.raises(EspalierError, match=r"block=measured, but nobody measured blocks: use .* and no composition"):
+        technique.choices(_LINEAR)
+    assert not technique.choices(Site("x", "block", (8, 4, 4), (8, 4, 4), ("x",))), "no layer, nothing to measure"
+    assert [len(blocks) for _, blocks in BcrPruning((4.0,), block="measured").candidates(_LINEAR)] == [5]
+    sized = technique.with_sizes({("x", 4.0): (32, 48), ("x", 8.0): (8, 24)})
+    assert not sized.wants_sizes
+    assert [str(choice) for choice in sized.choices(_LINEAR)] == [
+        "bcr_pruning(block=32x48, rate=4.0)",
+        "bcr_pruning(block=8x24, rate=8.0)",
+    ]
+    assert len(sized.choices(_LINEAR.narrowed(48))) == 2, "the same of a layer that became narrower"
+    assert not sized.choices(Site("y", "linear", (96,), (64,), ("y",))), "a layer that was not open was not measured"
