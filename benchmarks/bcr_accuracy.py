@@ -5,6 +5,9 @@
 Every open site is pruned at the rate of the last pattern that its name matches. The test split is opened once, when all
 networks are made: the original, the plan after its closed-form fit, and what `pruning=METHOD` and the fine-tuning that
 ends every search make of it. Overrides of `pruning.` reach the methods that have such an option.
+
+To choose settings without the test split, give `--closed` and `--folder FOLDER`, compare accuracies and losses on the
+search split, and repeat the call of the choice with `--again` in the place of `--closed`: it reads what FOLDER has.
 """
 
 import argparse
@@ -18,19 +21,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from composing import compose_config
 from espalier.commands.building import build
 from espalier.commands.search import Prepared, prepare
 from espalier.compression.choice import KEEP, Choice
 from espalier.compression.layers import BlockSparseCodec, trainable
 from espalier.compression.plan import Plan
-from espalier.compression.storage import save_network
+from espalier.compression.storage import load_network, save_network
 from espalier.finish.plan_networks import PlanNetworks
 from espalier.graph.layers import executable
 from espalier.hw_models.machine import cpu_model
 from espalier.tasks.accuracy import accuracy
+from espalier.tasks.data.split import Split
 from espalier.tasks.distillation import distil
 from torch import nn
+from torch.nn import functional
+
+BATCH = 128
 
 
 @dataclass
@@ -40,6 +48,7 @@ class Row:
     Attributes:
         name: What made it.
         search_accuracy: On the search split.
+        search_loss: Mean cross-entropy on the search split, which tells more than a few hundred right or wrong answers.
         test_accuracy: On the test split.
         network_rate: Weights of the original over those that are left, in the whole network.
         pruned_rate: The same in the pruned tensors alone.
@@ -49,6 +58,7 @@ class Row:
 
     name: str
     search_accuracy: float
+    search_loss: float
     test_accuracy: float = math.nan
     network_rate: float = 1.0
     pruned_rate: float = 1.0
@@ -101,18 +111,29 @@ def measure(options: argparse.Namespace, rates: Mapping[str, float]) -> list[tup
     rows = [(_row(name, network, task, original), network) for name, network in shown.items()]
     for method in methods:
         started = time.perf_counter()
-        network, distances = finished(prepared, networks, plan, configs[method], options.seed)
+        path = options.folder / f"{options.task}_{method}.safetensors" if options.folder else None
+        if options.again:
+            network, distances = load_network(path, task.model), ()
+        else:
+            network, distances = finished(prepared, networks, plan, configs[method], options.seed)
         row = _row(method, network, task, original)
         row.distances, row.seconds = distances, time.perf_counter() - started
         rows.append((row, network))
         print(f"{method:12} search {100 * row.search_accuracy:.2f} %  {row.seconds:.0f} s", flush=True)
-        if options.folder:
-            options.folder.mkdir(parents=True, exist_ok=True)
-            save_network(options.folder / f"{options.task}_{method}.safetensors", network, task.model)
-    test = task.open_test_split()
+        if path and not options.again:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_network(path, network, task.model)
+    test = None if options.closed else task.open_test_split()
     for row, network in rows:
-        row.test_accuracy = accuracy(executable(network), test)
+        row.test_accuracy = accuracy(executable(network), test) if test else math.nan
     return rows
+
+
+@torch.inference_mode()
+def cross_entropy(network: nn.Module, split: Split) -> float:
+    """Mean over a split."""
+    parts = [functional.cross_entropy(network(x), y, reduction="sum") for x, y in split.batches(BATCH)]
+    return float(torch.stack(parts).sum()) / len(split)
 
 
 def _of(method: str, options: argparse.Namespace) -> list[str]:
@@ -125,7 +146,9 @@ def _of(method: str, options: argparse.Namespace) -> list[str]:
 
 def _row(name: str, network: nn.Module, task: Any, original: nn.Module) -> Row:
     whole, pruned = rates_of(network, original)
-    return Row(name, accuracy(executable(network), task.search), network_rate=whole, pruned_rate=pruned)
+    engine = executable(network)
+    reached = accuracy(engine, task.search), cross_entropy(engine, task.search)
+    return Row(name, *reached, network_rate=whole, pruned_rate=pruned)
 
 
 def main() -> None:
@@ -136,15 +159,19 @@ def main() -> None:
     parser.add_argument("--methods", default="masked,admm,reweighted,gradual")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="write the networks there")
+    parser.add_argument("--closed", action="store_true", help="leave the test split closed")
+    parser.add_argument("--again", action="store_true", help="read the networks from the folder")
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
+    if options.again and not options.folder:
+        parser.error("--again needs --folder")
     rates = {pattern: float(rate) for pattern, _, rate in (part.partition("=") for part in options.rates.split(","))}
     rows = [row for row, _ in measure(options, rates)]
     for row in rows:
         print(
             f"{row.name:12} test {100 * row.test_accuracy:6.2f} %  search {100 * row.search_accuracy:6.2f} %  "
-            f"weights {row.network_rate:.2f}x fewer, {row.pruned_rate:.2f}x in the pruned layers  {row.seconds:.0f} s"
+            f"(loss {row.search_loss:.4f})  weights {row.network_rate:.2f}x fewer, {row.pruned_rate:.2f}x in the pruned layers  {row.seconds:.0f} s"
         )
     if options.json:
         settings = {"task": options.task, "rates": rates, "seed": options.seed, "overrides": options.overrides}
