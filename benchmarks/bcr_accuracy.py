@@ -14,7 +14,6 @@ import argparse
 import copy
 import fnmatch
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -49,7 +48,7 @@ class Row:
         name: What made it.
         search_accuracy: On the search split.
         search_loss: Mean cross-entropy on the search split, which tells more than a few hundred right or wrong answers.
-        test_accuracy: On the test split.
+        test_accuracy: On the test split; None where that stayed closed.
         network_rate: Weights of the original over those that are left, in the whole network.
         pruned_rate: The same in the pruned tensors alone.
         distances: See `PruningReport`.
@@ -59,7 +58,7 @@ class Row:
     name: str
     search_accuracy: float
     search_loss: float
-    test_accuracy: float = math.nan
+    test_accuracy: float | None = None
     network_rate: float = 1.0
     pruned_rate: float = 1.0
     distances: tuple[float, ...] = ()
@@ -111,22 +110,36 @@ def measure(options: argparse.Namespace, rates: Mapping[str, float]) -> list[tup
     rows = [(_row(name, network, task, original), network) for name, network in shown.items()]
     for method in methods:
         started = time.perf_counter()
-        path = options.folder / f"{options.task}_{method}.safetensors" if options.folder else None
-        if options.again:
-            network, distances = load_network(path, task.model), ()
-        else:
-            network, distances = finished(prepared, networks, plan, configs[method], options.seed)
+        network, distances = _made(prepared, networks, plan, method, configs[method], options)
         row = _row(method, network, task, original)
         row.distances, row.seconds = distances, time.perf_counter() - started
         rows.append((row, network))
         print(f"{method:12} search {100 * row.search_accuracy:.2f} %  {row.seconds:.0f} s", flush=True)
-        if path and not options.again:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_network(path, network, task.model)
-    test = None if options.closed else task.open_test_split()
-    for row, network in rows:
-        row.test_accuracy = accuracy(executable(network), test) if test else math.nan
+    if not options.closed:
+        test = task.open_test_split()
+        for row, network in rows:
+            row.test_accuracy = accuracy(executable(network), test)
     return rows
+
+
+def _made(
+    prepared: Prepared,
+    networks: PlanNetworks,
+    plan: Plan,
+    method: str,
+    config: Mapping[str, Any],
+    options: argparse.Namespace,
+) -> tuple[nn.Module, tuple[float, ...]]:
+    """The network of a method, written to the folder, or read from there."""
+    model = prepared.task.model
+    path = options.folder / f"{options.task}_{method}.safetensors" if options.folder else None
+    if options.again:
+        return load_network(path, model), ()
+    network, distances = finished(prepared, networks, plan, config, options.seed)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_network(path, network, model)
+    return network, distances
 
 
 @torch.inference_mode()
@@ -169,9 +182,11 @@ def main() -> None:
     rates = {pattern: float(rate) for pattern, _, rate in (part.partition("=") for part in options.rates.split(","))}
     rows = [row for row, _ in measure(options, rates)]
     for row in rows:
+        test = "closed" if row.test_accuracy is None else f"{100 * row.test_accuracy:.2f} %"
         print(
-            f"{row.name:12} test {100 * row.test_accuracy:6.2f} %  search {100 * row.search_accuracy:6.2f} %  "
-            f"(loss {row.search_loss:.4f})  weights {row.network_rate:.2f}x fewer, {row.pruned_rate:.2f}x in the pruned layers  {row.seconds:.0f} s"
+            f"{row.name:12} test {test:>8}  search {100 * row.search_accuracy:6.2f} %  "
+            f"(loss {row.search_loss:.4f})  weights {row.network_rate:.2f}x fewer, "
+            f"{row.pruned_rate:.2f}x in the pruned layers  {row.seconds:.0f} s"
         )
     if options.json:
         settings = {"task": options.task, "rates": rates, "seed": options.seed, "overrides": options.overrides}
