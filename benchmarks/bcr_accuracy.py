@@ -5,32 +5,39 @@
 Every open site is pruned at the rate of the last pattern that its name matches. The test split is opened once, when all
 networks are made: the original, the plan after its closed-form fit, and what `pruning=METHOD` and the fine-tuning that
 ends every search make of it. Overrides of `pruning.` reach the methods that have such an option.
+
+To choose settings without the test split, give `--closed` and `--folder FOLDER`, compare accuracies and losses on the
+search split, and repeat the call of the choice with `--again` in the place of `--closed`: it reads what FOLDER has.
 """
 
 import argparse
 import copy
 import fnmatch
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from composing import compose_config
 from espalier.commands.building import build
 from espalier.commands.search import Prepared, prepare
 from espalier.compression.choice import KEEP, Choice
 from espalier.compression.layers import BlockSparseCodec, trainable
 from espalier.compression.plan import Plan
-from espalier.compression.storage import save_network
+from espalier.compression.storage import load_network, save_network
 from espalier.finish.plan_networks import PlanNetworks
 from espalier.graph.layers import executable
 from espalier.hw_models.machine import cpu_model
 from espalier.tasks.accuracy import accuracy
+from espalier.tasks.data.split import Split
 from espalier.tasks.distillation import distil
 from torch import nn
+from torch.nn import functional
+
+BATCH = 128
 
 
 @dataclass
@@ -40,7 +47,8 @@ class Row:
     Attributes:
         name: What made it.
         search_accuracy: On the search split.
-        test_accuracy: On the test split.
+        search_loss: Mean cross-entropy on the search split, which tells more than a few hundred right or wrong answers.
+        test_accuracy: On the test split; None where that stayed closed.
         network_rate: Weights of the original over those that are left, in the whole network.
         pruned_rate: The same in the pruned tensors alone.
         distances: See `PruningReport`.
@@ -49,7 +57,8 @@ class Row:
 
     name: str
     search_accuracy: float
-    test_accuracy: float = math.nan
+    search_loss: float
+    test_accuracy: float | None = None
     network_rate: float = 1.0
     pruned_rate: float = 1.0
     distances: tuple[float, ...] = ()
@@ -101,18 +110,43 @@ def measure(options: argparse.Namespace, rates: Mapping[str, float]) -> list[tup
     rows = [(_row(name, network, task, original), network) for name, network in shown.items()]
     for method in methods:
         started = time.perf_counter()
-        network, distances = finished(prepared, networks, plan, configs[method], options.seed)
+        network, distances = _made(prepared, networks, plan, method, configs[method], options)
         row = _row(method, network, task, original)
         row.distances, row.seconds = distances, time.perf_counter() - started
         rows.append((row, network))
         print(f"{method:12} search {100 * row.search_accuracy:.2f} %  {row.seconds:.0f} s", flush=True)
-        if options.folder:
-            options.folder.mkdir(parents=True, exist_ok=True)
-            save_network(options.folder / f"{options.task}_{method}.safetensors", network, task.model)
-    test = task.open_test_split()
-    for row, network in rows:
-        row.test_accuracy = accuracy(executable(network), test)
+    if not options.closed:
+        test = task.open_test_split()
+        for row, network in rows:
+            row.test_accuracy = accuracy(executable(network), test)
     return rows
+
+
+def _made(
+    prepared: Prepared,
+    networks: PlanNetworks,
+    plan: Plan,
+    method: str,
+    config: Mapping[str, Any],
+    options: argparse.Namespace,
+) -> tuple[nn.Module, tuple[float, ...]]:
+    """The network of a method, written to the folder, or read from there."""
+    model = prepared.task.model
+    path = options.folder / f"{options.task}_{method}.safetensors" if options.folder else None
+    if options.again:
+        return load_network(path, model), ()
+    network, distances = finished(prepared, networks, plan, config, options.seed)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_network(path, network, model)
+    return network, distances
+
+
+@torch.inference_mode()
+def cross_entropy(network: nn.Module, split: Split) -> float:
+    """Mean over a split."""
+    parts = [functional.cross_entropy(network(x), y, reduction="sum") for x, y in split.batches(BATCH)]
+    return float(torch.stack(parts).sum()) / len(split)
 
 
 def _of(method: str, options: argparse.Namespace) -> list[str]:
@@ -125,7 +159,9 @@ def _of(method: str, options: argparse.Namespace) -> list[str]:
 
 def _row(name: str, network: nn.Module, task: Any, original: nn.Module) -> Row:
     whole, pruned = rates_of(network, original)
-    return Row(name, accuracy(executable(network), task.search), network_rate=whole, pruned_rate=pruned)
+    engine = executable(network)
+    reached = accuracy(engine, task.search), cross_entropy(engine, task.search)
+    return Row(name, *reached, network_rate=whole, pruned_rate=pruned)
 
 
 def main() -> None:
@@ -136,15 +172,21 @@ def main() -> None:
     parser.add_argument("--methods", default="masked,admm,reweighted,gradual")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="write the networks there")
+    parser.add_argument("--closed", action="store_true", help="leave the test split closed")
+    parser.add_argument("--again", action="store_true", help="read the networks from the folder")
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
+    if options.again and not options.folder:
+        parser.error("--again needs --folder")
     rates = {pattern: float(rate) for pattern, _, rate in (part.partition("=") for part in options.rates.split(","))}
     rows = [row for row, _ in measure(options, rates)]
     for row in rows:
+        test = "closed" if row.test_accuracy is None else f"{100 * row.test_accuracy:.2f} %"
         print(
-            f"{row.name:12} test {100 * row.test_accuracy:6.2f} %  search {100 * row.search_accuracy:6.2f} %  "
-            f"weights {row.network_rate:.2f}x fewer, {row.pruned_rate:.2f}x in the pruned layers  {row.seconds:.0f} s"
+            f"{row.name:12} test {test:>8}  search {100 * row.search_accuracy:6.2f} %  "
+            f"(loss {row.search_loss:.4f})  weights {row.network_rate:.2f}x fewer, "
+            f"{row.pruned_rate:.2f}x in the pruned layers  {row.seconds:.0f} s"
         )
     if options.json:
         settings = {"task": options.task, "rates": rates, "seed": options.seed, "overrides": options.overrides}

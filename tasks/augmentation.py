@@ -65,19 +65,24 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class SignalAugmentation:
-    """Random shifts in time, gains and noise, for signals, sequences and spectrograms.
+    """Random shifts in time, gains, noise and masks, for signals, sequences and spectrograms.
 
     Attributes:
         time_axis: Which axis is time: 1 in sequences (N, T, C), 2 in signals (N, C, T), 3 in images (N, C, mels, T).
         shift_steps: Largest shift in either direction; the first or the last step is repeated.
         noise: Standard deviation of Gaussian noise on the normalised inputs.
         gain: Largest number added to or taken from a whole normalised input: loudness, where inputs are logarithms.
+        masked_steps: Longest stretch of time that is set to zero, the mean of normalised inputs (SpecAugment, Park et
+            al. 2019, arXiv 1904.08779).
+        masked_bands: Most neighbours that are set to zero along the last axis other than time: channels, or mels.
     """
 
     time_axis: int = 2
     shift_steps: int = 0
     noise: float = 0.0
     gain: float = 0.0
+    masked_steps: int = 0
+    masked_bands: int = 0
 
     def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Change a batch of normalised inputs.
@@ -95,6 +100,11 @@ class SignalAugmentation:
             inputs = inputs + gains.view(-1, *[1] * (inputs.ndim - 1))
         if self.noise:
             inputs = inputs + self.noise * torch.randn(inputs.shape, generator=generator)
+        if self.masked_steps:
+            inputs = _masked(inputs, self.time_axis, self.masked_steps, generator)
+        if self.masked_bands:
+            band_axis = inputs.ndim - (2 if self.time_axis == inputs.ndim - 1 else 1)
+            inputs = _masked(inputs, band_axis, self.masked_bands, generator)
         return laid_out(inputs)
 
     def _shifted(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -104,3 +114,15 @@ class SignalAugmentation:
         along_time = [len(inputs), *[1] * (inputs.ndim - 1)]
         along_time[self.time_axis] = steps
         return inputs.gather(self.time_axis, sources.view(along_time).expand(inputs.shape))
+
+
+def _masked(inputs: Tensor, axis: int, longest: int, generator: torch.Generator) -> Tensor:
+    """Inputs with a stretch of random place and length, 0 to `longest`, of one axis set to zero in each."""
+    count, size = len(inputs), inputs.shape[axis]
+    lengths = torch.randint(0, min(longest, size) + 1, (count, 1), generator=generator)
+    firsts = (torch.rand(count, 1, generator=generator) * (size - lengths + 1)).long()
+    places = torch.arange(size)
+    is_masked = (places >= firsts) & (places < firsts + lengths)
+    along_axis = [count, *[1] * (inputs.ndim - 1)]
+    along_axis[axis] = size
+    return inputs.masked_fill(is_masked.view(along_axis), 0.0)

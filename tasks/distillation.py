@@ -126,7 +126,7 @@ class Regulariser(Protocol):
 def distil(
     student: nn.Module, teacher: nn.Module, fit: Split, validate: Split, recipe: DistillationRecipe, seed: int
 ) -> DistillationReport:
-    """Fine-tune `student` in place; the best checkpoint stays, the start included.
+    """Fine-tune `student` in place; the best checkpoint stays, the start included, and of equal ones the last.
 
     Batch-norm statistics stay as they are: they were fitted to this network.
 
@@ -153,7 +153,8 @@ def distil(
         for epoch in range(1, recipe.epochs + 1):
             losses.append(trainer.epoch(fit, generator))
             reached = accuracy(student, validate)
-            if reached > best:
+            # Of equals the later one, which has seen lower learning rates; the start stays unless it is beaten.
+            if reached > best or (reached == best and best_epoch):
                 best_state, best_epoch, best = copy.deepcopy(student.state_dict()), epoch, reached
             advance(1, f"accuracy {reached:.4f}")
     student.load_state_dict(best_state)

@@ -97,6 +97,25 @@ def test_gain_moves_whole_signals_and_noise_has_its_deviation() -> None:
     assert torch.equal(SignalAugmentation()(signals, torch.Generator()), signals)
 
 
+@pytest.mark.parametrize(("shape", "time", "bands"), [((9, 5), 1, 2), ((5, 9), 2, 1), ((1, 5, 9), 3, 2)])
+def test_masks_take_a_stretch_of_time_and_neighbouring_bands(shape: tuple[int, ...], time: int, bands: int) -> None:
+    signals = torch.ones(500, *shape)
+    generator = torch.Generator().manual_seed(0)
+    for axis, masks in (
+        (time, SignalAugmentation(time, masked_steps=3)),
+        (bands, SignalAugmentation(time, masked_bands=3)),
+    ):
+        masked = masks(signals, generator)
+        lines = masked.movedim(axis, 1).flatten(2)
+        assert torch.equal(lines, lines[:, :, :1].expand_as(lines))  # whole steps or bands
+        zeros = [np.flatnonzero(line == 0) for line in lines[:, :, 0].numpy()]
+        assert {len(places) for places in zeros} == {0, 1, 2, 3}
+        assert all(np.ptp(places) == len(places) - 1 for places in zeros if len(places))
+        assert {int(place) for places in zeros for place in places} == set(range(signals.shape[axis]))
+    everything = SignalAugmentation(time, masked_steps=100)(signals, generator)
+    assert (everything == 0).flatten(1).all(1).any()
+
+
 def test_augmentations_say_what_they_are_for() -> None:
     generator = torch.Generator()
     assert torch.equal(Augmentation()(torch.ones(2, 3, 4), generator), torch.ones(2, 3, 4))

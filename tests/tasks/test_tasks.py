@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from espalier.errors import ModelError
+from espalier.tasks import distillation
 from espalier.tasks.accuracy import accuracy, count_right
 from espalier.tasks.augmentation import Augmentation
 from espalier.tasks.checkpoint import check_finite, load_checkpoint
@@ -74,6 +75,24 @@ def test_distillation_keeps_the_best_checkpoint(splits: Splits) -> None:
     ruined = distil(student, teacher, splits.fit, splits.search, DistillationRecipe(epochs=1, learning_rate=50.0), 0)
     assert ruined.best_epoch == 0
     assert accuracy(student, splits.search) == ruined.accuracy_after == report.accuracy_after
+
+
+@pytest.mark.parametrize(("reached", "best"), [((0.5, 0.6, 0.6, 0.4), 2), ((0.6, 0.6, 0.5, 0.6), 0)])
+def test_of_equally_good_checkpoints_the_last_stays_but_not_instead_of_the_start(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch, reached: tuple[float, ...], best: int
+) -> None:
+    states: list[Tensor] = []
+
+    def scripted(student: nn.Module, _: Split) -> float:
+        states.append(torch.cat([parameter.detach().flatten() for parameter in student.parameters()]))
+        return reached[len(states) - 1]
+
+    monkeypatch.setattr(distillation, "accuracy", scripted)
+    student = _network().eval()
+    report = distil(student, _network().eval(), splits.calibrate, splits.search, DistillationRecipe(epochs=3), seed=0)
+    assert (report.best_epoch, report.accuracy_after) == (best, reached[best])
+    assert not torch.equal(states[1], states[2])
+    assert torch.equal(torch.cat([parameter.flatten() for parameter in student.parameters()]), states[best])
 
 
 def test_augmentation_shifts_whole_pixels_and_mirrors() -> None:
