@@ -17,7 +17,9 @@ def emit_pool(program: Program, layer: Pool) -> None:
     source, out = program.layouts[layer.inputs[0]], program.layouts[layer.name]
     text = f"  const float *i = {program.tensor(layer.inputs[0])};\n  float *o = {program.tensor(layer.name)};\n"
     strip = program.strips.get(layer.name)
-    if source.is_planar and out.is_planar and (layer.is_maximum or _is_inside(layer, source)):
+    # Vectors reach beyond a tensor's end, which the user's may not have.
+    are_rows = source.is_planar and out.is_planar and not program.is_given(layer.inputs[0])
+    if are_rows and (layer.is_maximum or _is_inside(layer, source)):
         rows = rows_of_strip(strip, out.shape[1]) if strip else f"  const int y0 = 0, y1 = {out.shape[1]};\n"
         text += rows + _by_rows(program, layer, source, out)
     else:
