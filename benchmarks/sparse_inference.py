@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from engine_environments import ENVIRONMENTS, EngineUnavailableError, convert, python_of
 from espalier.hw_models.machine import cpu_model, usable_cpus
+from espalier.kernels.weight_types import FLOAT32, WEIGHT_TYPES
 from machine_peak import peak_gflops
 from sparse_cases import NETWORKS, Compiled, compiled, dense_onnx, example, exported_program
 
@@ -122,7 +123,11 @@ def file_of(engine: str, name: str, options: argparse.Namespace) -> str:
 
 def compiled_at(name: str, options: argparse.Namespace) -> dict[float, Compiled]:
     """The network compiled at every rate."""
-    return {rate: compiled(name, rate, options.artifacts / f"{name}_{rate:g}") for rate in options.rates}
+    ending = "" if options.weights == FLOAT32 else f"_{options.weights}"
+    return {
+        rate: compiled(name, rate, options.artifacts / f"{name}_{rate:g}{ending}", weight_type=options.weights)
+        for rate in options.rates
+    }
 
 
 def measured(workers: Mapping[str, Worker], variants: Mapping[str, tuple[str, str]], rounds: int) -> dict[str, Any]:
@@ -248,6 +253,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=lambda text: [int(count) for count in words(text)], default=[1, 2])
     parser.add_argument("--engines", type=words, default=[*OWN_ENGINES, *ENVIRONMENTS])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--weights", choices=WEIGHT_TYPES, default=FLOAT32, help="that ours are stored as")
     parser.add_argument("--environments", type=Path, help="folder where MNN, TVM and LiteRT are or will be installed")
     parser.add_argument("--artifacts", type=Path, help="folder that keeps what is compiled and converted")
     parser.add_argument("--processor", default="", help="LLVM's name of this processor, for TVM")

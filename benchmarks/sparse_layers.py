@@ -32,6 +32,7 @@ from espalier.kernels.instruction_set import host_instruction_set
 from espalier.kernels.toolchain import find_toolchain
 from espalier.kernels.tuning.cache import TileCache
 from espalier.kernels.tuning.tuner import tune
+from espalier.kernels.weight_types import FLOAT32, WEIGHT_TYPES
 from sparse_cases import LAYERS, compiled, example, pruned
 from sparse_inference import OWN_ENGINES, Worker, compiled_at, interval, measured, started
 
@@ -188,6 +189,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=lambda text: [int(count) for count in words(text)], default=[1])
     parser.add_argument("--engines", type=words, default=list(OWN_ENGINES))
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--weights", choices=WEIGHT_TYPES, default=FLOAT32, help="that ours are stored as")
     parser.add_argument("--environments", type=Path, help="as in sparse_inference.py")
     parser.add_argument("--artifacts", type=Path, help="folder that keeps what is compiled")
     parser.add_argument("--processor", default="", help="as in sparse_inference.py")
