@@ -24,7 +24,13 @@ FAST = (
 )
 
 #: This machine, measured as briefly as can be; what the fixture `finished` and those that repeat it take.
-HOST = ("device.rounds=3", "device.max_rounds=3", "device.networks=8", "demand.max_accuracy_drop_points=30")
+HOST = (
+    "device.rounds=3",
+    "device.max_rounds=3",
+    "device.networks=8",
+    "finish.sampled_plans=2",
+    "demand.max_accuracy_drop_points=30",
+)
 
 
 @dataclass(frozen=True)

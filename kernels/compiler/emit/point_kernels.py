@@ -63,8 +63,7 @@ class PointKernel:
         for copy in range(unrolled):
             lines += [f"  v a{vector}_{point}_{copy} = splat(0.0f);" for vector, point in sums]
         lines += ["  int c = 0;", f"  for (; c + {unrolled} <= columns; c += {unrolled}) {{"]
-        if self._is_scaled:
-            lines.append(f"    {prefetched(self.weight_type, 'w', f'{unrolled * self.vectors} * L')}")
+        lines.append(f"    {prefetched(self.weight_type, 'w', f'{unrolled * self.vectors} * L')}")
         for copy in range(unrolled):
             lines += self._column(copy, copy)
         lines += [f"    w += {unrolled * self.vectors} * L;", "  }"]
@@ -82,8 +81,6 @@ class PointKernel:
 
     def _column(self, place: int, copy: int) -> list[str]:
         lines = [f"    {{ const float *p = x + offsets[c + {place}];"]
-        if not self._is_scaled:
-            lines.append("      PREFETCH(w);")
         for vector in range(self.vectors):
             address = f"w + {(place * self.vectors + vector)} * L"
             lines.append(f"      v w{vector} = {loaded(self.weight_type, address)};")

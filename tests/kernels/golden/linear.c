@@ -12,50 +12,43 @@ static void rows_0(const float *restrict x, const uint16_t *restrict offsets,
   v a0_0_7 = splat(0.0f);
   int c = 0;
   for (; c + 8 <= columns; c += 8) {
+    for (int i = 0; i < 8 * L; i += 16) PREFETCH(w + i);
     { const float *p = x + offsets[c + 0];
-      PREFETCH(w);
       v w0 = LOAD(w + 0 * L);
       v x0 = splat(p[0]);
       a0_0_0 += w0 * x0;
     }
     { const float *p = x + offsets[c + 1];
-      PREFETCH(w);
       v w0 = LOAD(w + 1 * L);
       v x0 = splat(p[0]);
       a0_0_1 += w0 * x0;
     }
     { const float *p = x + offsets[c + 2];
-      PREFETCH(w);
       v w0 = LOAD(w + 2 * L);
       v x0 = splat(p[0]);
       a0_0_2 += w0 * x0;
     }
     { const float *p = x + offsets[c + 3];
-      PREFETCH(w);
       v w0 = LOAD(w + 3 * L);
       v x0 = splat(p[0]);
       a0_0_3 += w0 * x0;
     }
     { const float *p = x + offsets[c + 4];
-      PREFETCH(w);
       v w0 = LOAD(w + 4 * L);
       v x0 = splat(p[0]);
       a0_0_4 += w0 * x0;
     }
     { const float *p = x + offsets[c + 5];
-      PREFETCH(w);
       v w0 = LOAD(w + 5 * L);
       v x0 = splat(p[0]);
       a0_0_5 += w0 * x0;
     }
     { const float *p = x + offsets[c + 6];
-      PREFETCH(w);
       v w0 = LOAD(w + 6 * L);
       v x0 = splat(p[0]);
       a0_0_6 += w0 * x0;
     }
     { const float *p = x + offsets[c + 7];
-      PREFETCH(w);
       v w0 = LOAD(w + 7 * L);
       v x0 = splat(p[0]);
       a0_0_7 += w0 * x0;
@@ -64,7 +57,6 @@ static void rows_0(const float *restrict x, const uint16_t *restrict offsets,
   }
   for (; c < columns; c++) {
     { const float *p = x + offsets[c + 0];
-      PREFETCH(w);
       v w0 = LOAD(w + 0 * L);
       v x0 = splat(p[0]);
       a0_0_0 += w0 * x0;
