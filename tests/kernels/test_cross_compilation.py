@@ -53,7 +53,7 @@ def test_neon_gives_what_pytorch_gives(tmp_path: Path) -> None:
 def test_a_library_for_another_processor_is_refused_here(tmp_path: Path) -> None:
     compiler = Compiler(tmp_path, find_toolchain("aarch64-linux-gnu"))
     files = compiler.files(nn.Linear(4, 3), torch.randn(1, 4), "neon")
-    with pytest.raises(FormatError, match="is no network compiled for this machine"):
+    with pytest.raises(FormatError, match="is compiled for aarch64, this machine is"):
         load_compiled(files.library)
 
 
