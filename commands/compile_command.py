@@ -94,8 +94,9 @@ def run(arguments: Sequence[str]) -> None:
     network, split = _network(given.files[0])
     inputs = split.inputs(slice(0, _INPUTS))
     with atomic_folder(output) as folder:
-        what = (target, name, threads, tuning, __version__)
-        compiled = compile_and_check(network, inputs, folder, *what, weight_type=weight_type)
+        compiled = compile_and_check(
+            network, inputs, folder, target, name, threads, tuning, __version__, weight_type=weight_type
+        )
     title = f"{target.name}, {target.instruction_set.name} instructions"
     _show(compiled, title, threads, _accuracies(network, split, weight_type))
     results().print(f"compiled by {toolchain.version}: {output}", soft_wrap=True)

@@ -113,8 +113,9 @@ def compile_and_check(
     if tuning is not None and target.runs_here:
         tiles = _tiles(network, example, target, threads, tuning, weight_type)
     with step("compiling"):
-        what = (target.instruction_set, toolchain, tiles, prefix, version)
-        files = compile_network(network, example, folder, *what, weight_type=weight_type)
+        files = compile_network(
+            network, example, folder, target.instruction_set, toolchain, tiles, prefix, version, weight_type=weight_type
+        )
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     expected = _expected(network, inputs, weight_type)
     rounding = None

@@ -1,39 +1,23 @@
 """The torch.export front end, for networks whose Python torch.fx cannot follow."""
 
-import contextlib
-import io
-import logging
 import operator as python_operator
-from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from ..errors import ModelError
 from .describe import SPLITS, call_spec, module_specs
+from .exported import aten_name, exported
 from .graph import INPUT, Graph, Operator
 from .opspec import GATES, OpSpec, Shape
 
 
 def trace_with_export(model: nn.Module, example_input: Tensor) -> Graph:
     """Trace `model` by running it on fake tensors; what torch.export cannot follow raises its errors."""
-    # A failed export prints its whole graph; the error that it raises says enough.
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), _no_log():
-        program = torch.export.export(model, (example_input,), strict=False)
+    program = exported(model, example_input)
     signature = program.graph_signature
     owners = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     return _ExportReader(model, owners, set(signature.user_inputs)).read(program.graph, tuple(example_input.shape[1:]))
-
-
-@contextlib.contextmanager
-def _no_log() -> Iterator[None]:
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(previous)
 
 
 class _ExportReader:
@@ -57,7 +41,7 @@ class _ExportReader:
             self._names[node] = INPUT
         elif node.op == "output":
             self._output = self._names[node.all_input_nodes[-1]]
-        elif isinstance(node.meta.get("val"), list) and _aten_name(node) in SPLITS:
+        elif isinstance(node.meta.get("val"), list) and aten_name(node) in SPLITS:
             # The parts are taken out by operators that follow; they read what is split.
             self._names[node] = self._names[node.all_input_nodes[0]]
         elif self._takes_outputs(node):
@@ -91,7 +75,7 @@ class _ExportReader:
         return ""
 
     def _functional_spec(self, node: fx.Node, shapes: list[Shape]) -> OpSpec:
-        name = _aten_name(node)
+        name = aten_name(node)
         pool = None
         if name in ("max_pool2d", "avg_pool2d"):
             arguments = (*node.args, None, None)
@@ -100,7 +84,7 @@ class _ExportReader:
 
 
 def _is_recurrent(node: fx.Node) -> bool:
-    return node.op == "call_function" and isinstance(node.meta.get("val"), tuple) and _aten_name(node) in GATES
+    return node.op == "call_function" and isinstance(node.meta.get("val"), tuple) and aten_name(node) in GATES
 
 
 def _shape(node: fx.Node) -> Shape:
@@ -109,9 +93,3 @@ def _shape(node: fx.Node) -> Shape:
     if not isinstance(node.meta["val"], Tensor):  # a split: its parts are taken out of what it reads
         return _shape(node.all_input_nodes[0])
     return tuple(int(size) for size in node.meta["val"].shape[1:])
-
-
-def _aten_name(node: fx.Node) -> str:
-    if node.target is python_operator.getitem:
-        return "getitem"
-    return str(node.target).split(".")[1].rstrip("_")

@@ -1,10 +1,5 @@
 """Networks as ONNX files."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +7,7 @@ from torch import Tensor, nn
 
 from ...errors import ModelError
 from ...files import atomic_path
+from ...graph.exported import quiet
 from ...graph.layers import is_stored_small, replaced
 
 __all__ = ["export_onnx"]
@@ -34,7 +30,7 @@ def export_onnx(module: nn.Module, example_input: Tensor, path: Path) -> None:
         ModelError: PyTorch cannot export the network.
     """
     plain = replaced(module, lambda layer: layer.dense() if is_stored_small(layer) else None)
-    with _quiet():
+    with quiet():
         try:
             program = torch.onnx.export(
                 plain, (example_input.contiguous(),), dynamo=True, verbose=False, opset_version=_OPSET
@@ -45,20 +41,3 @@ def export_onnx(module: nn.Module, example_input: Tensor, path: Path) -> None:
         assert program is not None
         with atomic_path(path) as temporary:
             program.save(temporary)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints and logs what no user can act on."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

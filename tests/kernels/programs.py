@@ -164,3 +164,14 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
             size = (2 / layer.weight[0].numel()) ** 0.5
             layer.weight.copy_(size * torch.randn(layer.weight.shape, generator=generator))
     return module
+
+
+class OverPixels(nn.Module):
+    """The last step of a recurrent layer over an image's pixels."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs.flatten(2).transpose(1, 2))[0][:, -1]

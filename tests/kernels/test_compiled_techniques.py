@@ -2,31 +2,11 @@
 
 import pytest
 import torch
+from espalier.compression import techniques
 from espalier.compression.assembly import assemble
 from espalier.compression.plan import Plan
 from espalier.compression.technique import Technique
-from espalier.compression.techniques import (
-    BcrPruning,
-    CanonicalPolyadic,
-    ChannelPruning,
-    DepthwiseSeparable,
-    Fire,
-    GlobalAveragePooling,
-    Int8,
-    LowBits,
-    MagnitudePruning,
-    MlpConv,
-    NMSparsity,
-    PatternPruning,
-    RecurrentSvd,
-    SparseCoding,
-    SparseKernels,
-    SparseRandom,
-    SpatialSvd,
-    TruncatedSvd,
-    Tucker2,
-    WeightSharing,
-)
+from espalier.compression.techniques import BcrPruning, Int8, RecurrentSvd
 from espalier.tasks.models.recurrent import RecurrentClassifier
 from espalier.tasks.models.vgg import VggSmall
 from torch import Tensor, nn
@@ -34,26 +14,10 @@ from torch import Tensor, nn
 from tests.compression.conftest import Case, make_case
 from tests.kernels.programs import TOLERANCE, Compiler, error, randomised
 
-_TECHNIQUES = (
-    BcrPruning,
-    CanonicalPolyadic,
-    ChannelPruning,
-    DepthwiseSeparable,
-    Fire,
-    GlobalAveragePooling,
-    LowBits,
-    MagnitudePruning,
-    MlpConv,
-    NMSparsity,
-    PatternPruning,
-    SparseCoding,
-    SparseKernels,
-    SparseRandom,
-    SpatialSvd,
-    TruncatedSvd,
-    Tucker2,
-    WeightSharing,
-)
+#: Of other sites than single layers over images, made of others, or not computed in floats.
+_ELSEWHERE = ("Composition", "DepthSkip", "Int8", "RecurrentSvd", "WidthScaling")
+
+_TECHNIQUES = tuple(getattr(techniques, name) for name in techniques.__all__ if name not in _ELSEWHERE)
 
 
 def _strongest(case: Case) -> Plan:

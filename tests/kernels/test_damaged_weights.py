@@ -15,7 +15,7 @@ from espalier.kernels.engine import CompiledNetwork
 from torch import Tensor, nn
 
 from tests.kernels.driver import Driver
-from tests.kernels.programs import HOST_SETS, TOLERANCE, Branches, Compiler, error, expected
+from tests.kernels.programs import HOST_SETS, TOLERANCE, Branches, Compiler, OverPixels, error, expected
 from tests.kernels.pruned import PrunedConv2d, PrunedRecurrent, prune
 
 SANITIZED = ("gcc", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -33,15 +33,6 @@ def _can_sanitize() -> bool:
 needs_sanitizers = pytest.mark.skipif(not _can_sanitize(), reason="needs gcc with its sanitizers")
 
 
-class _Steps(nn.Module):
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.layer(inputs.flatten(2).transpose(1, 2))[0][:, -1]
-
-
 def _sparse() -> nn.Module:
     """Every kind of kernel."""
     torch.manual_seed(0)
@@ -57,8 +48,8 @@ def _sparse() -> nn.Module:
             nn.Sequential(
                 nn.AdaptiveAvgPool2d((3, 2)), nn.Conv2d(3, 3, 3, 1, 1, groups=3), nn.Flatten(), nn.Linear(18, 9)
             ),
-            _Steps(nn.GRU(3, 9, batch_first=True, bidirectional=True)),
-            _Steps(prune(PrunedRecurrent["lstm"](3, 17, batch_first=True), (32, 4), (0.25, 0.5))),
+            OverPixels(nn.GRU(3, 9, batch_first=True, bidirectional=True)),
+            OverPixels(prune(PrunedRecurrent["lstm"](3, 17, batch_first=True), (32, 4), (0.25, 0.5))),
         ]
     )
 

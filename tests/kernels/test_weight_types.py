@@ -27,6 +27,7 @@ from tests.kernels.programs import (
     TOLERANCE,
     Branches,
     Compiler,
+    OverPixels,
     Residual,
     error,
     errors,
@@ -96,23 +97,12 @@ def test_unknown_types_are_refused() -> None:
 @of_few_bits
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_weights_that_are_no_numbers_are_refused(weight_type: str, value: float) -> None:
-    for layer in (nn.Linear(3, 2), _Steps(nn.GRU(3, 2, batch_first=True))):
+    for layer in (nn.Linear(3, 2), OverPixels(nn.GRU(3, 2, batch_first=True))):
         for parameter in layer.parameters():
             nn.init.constant_(parameter, value)
         network = read_network(layer, torch.zeros(1, 3) if isinstance(layer, nn.Linear) else torch.zeros(1, 3, 2, 2))
         with pytest.raises(ModelError, match=f"no finite numbers, which cannot be stored as {weight_type}"):
             simplified(network, weight_type)
-
-
-class _Steps(nn.Module):
-    """A recurrent layer over an image's pixels."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.layer(inputs.flatten(2).transpose(1, 2))[0][:, -1]
 
 
 def _kernels() -> nn.Module:
@@ -132,9 +122,9 @@ def _kernels() -> nn.Module:
             nn.Sequential(few, Residual(nn.Conv2d(6, 6, 3, 1, 1), nn.ReLU6())),
             nn.Sequential(nn.Flatten(), PrunedLinear(6 * 36, 21), nn.Tanh()),
             nn.Sequential(nn.Flatten(), nn.Linear(6 * 36, 7), nn.BatchNorm1d(7), nn.Linear(7, 33)),
-            _Steps(nn.GRU(6, 17, batch_first=True, bidirectional=True)),
-            _Steps(PrunedRecurrent["gru"](6, 24, batch_first=True)),
-            _Steps(PrunedRecurrent["lstm"](6, 17, batch_first=True)),
+            OverPixels(nn.GRU(6, 17, batch_first=True, bidirectional=True)),
+            OverPixels(PrunedRecurrent["gru"](6, 24, batch_first=True)),
+            OverPixels(PrunedRecurrent["lstm"](6, 17, batch_first=True)),
         ]
     )
     # Of every third layer all rows are kept, of the others a quarter in each of several blocks.

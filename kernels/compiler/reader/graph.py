@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, fx
 
 from ....errors import ModelError
+from ....graph.exported import aten_name
 from ...blocks import Blocks
 from ..ir import INPUT, Floats, Layer, Shape
-from .nodes import aten_name, shape_of
+from .nodes import shape_of
 
 __all__ = ["IMAGE", "KINDS", "SEQUENCE", "SIGNAL", "VECTOR", "Graph", "Known", "Readers", "image_shape"]
 

@@ -1,15 +1,16 @@
 """A whole network."""
 
+import torch
 from torch import Tensor, fx, nn
 
 from ....errors import ModelError
+from ....graph.exported import aten_name, exported
+from ....graph.failure import describe_failure
 from ....graph.layers import is_stored_small, replaced
 from ...blocks import is_block_pruned
 from ..ir import INPUT, Activation, Network
 from . import arithmetic, pools, recurrent, shapes, weighted
-from .export import exported
 from .graph import IMAGE, SEQUENCE, SIGNAL, VECTOR, Graph, Readers
-from .nodes import aten_name
 
 __all__ = ["read_network"]
 
@@ -69,13 +70,34 @@ def read_network(module: nn.Module, example_input: Tensor) -> Network:
         for name, found in layer.kept_blocks().items()
     }
     ordinary = replaced(module, lambda layer: layer.dense() if is_stored_small(layer) else None).eval()
-    graph = Graph(exported(ordinary, example_input), blocks)
+    _check_runs(ordinary, example_input)
+    graph = Graph(_exported(ordinary, example_input), blocks)
     for node in graph.program.graph.nodes:
         if node.op == "placeholder":
             _read_placeholder(graph, node)
         elif node.op == "call_function":
             _read_call(graph, node)
     return _network(graph)
+
+
+def _check_runs(module: nn.Module, example_input: Tensor) -> None:
+    shape = tuple(example_input.shape)
+    if example_input.ndim < 2 or shape[0] != 1:
+        raise ModelError(f"the example input must have batch size 1, got shape {shape}")
+    try:
+        with torch.no_grad():
+            module(example_input)
+    except Exception as error:  # a user's forward can raise anything
+        reason = describe_failure(error)
+        raise ModelError(f"{type(module).__name__} fails on an input of shape {shape}: {reason}") from error
+
+
+def _exported(module: nn.Module, example_input: Tensor) -> torch.export.ExportedProgram:
+    try:
+        return exported(module, example_input)
+    except Exception as error:  # what export cannot follow surfaces as many types
+        reason = describe_failure(error)
+        raise ModelError(f"{type(module).__name__} cannot be compiled: torch.export stopped at {reason}") from error
 
 
 def _network(graph: Graph) -> Network:

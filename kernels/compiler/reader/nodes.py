@@ -6,13 +6,7 @@ from torch import Tensor, fx
 
 from ..ir import Pair
 
-__all__ = ["argument", "aten_name", "one_row", "pair_of", "shape_of", "source_of"]
-
-
-def aten_name(node: fx.Node) -> str:
-    """The operator's name without its namespace and overload, such as "conv2d" for aten.conv2d.default."""
-    name = getattr(node.target, "overloadpacket", node.target)
-    return str(getattr(name, "__name__", name)).rstrip("_").split(".")[-1]
+__all__ = ["argument", "one_row", "pair_of", "shape_of", "source_of"]
 
 
 def source_of(node: fx.Node) -> fx.Node:
