@@ -16,7 +16,7 @@ from composing import compose_config
 from espalier.commands.search import Prepared, prepare
 from espalier.compression.assembly import assemble, fold_batch_norms
 from espalier.compression.plan import Plan
-from espalier.compression.refit import refit
+from espalier.compression.refit import Refit
 from espalier.evaluation.recalibration import RelativeRecalibration
 from espalier.tasks.accuracy import accuracy
 
@@ -26,7 +26,7 @@ def compare(prepared: Prepared, plan: Plan, recalibration: RelativeRecalibration
     task, bank, pairs = prepared.task, prepared.problem.bank, prepared.survey.batch_norm_pairs
     kept = bank.kept_channels(plan)
     plain = assemble(task.model, plan, bank)
-    refitted = refit(task.model, plan, bank, task.calibrate.inputs(slice(0, images)))
+    refitted = Refit(task.model, bank, task.calibrate.inputs(slice(0, images))).apply(plan)
     networks = {
         "bank": plain,
         "recalibrated": recalibration.apply(plain, kept),

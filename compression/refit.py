@@ -22,7 +22,7 @@ from .plan import Plan
 from .site import Site
 from .technique import weight_matrix
 
-__all__ = ["refit"]
+__all__ = ["Refit"]
 
 #: Images whose patches are unfolded at a time.
 _CHUNK = 16
@@ -35,47 +35,57 @@ _SAMPLE = 65536
 _EXAMPLES = 64
 
 
-@torch.no_grad()
-def refit(
-    model: nn.Module, plan: Plan, bank: Bank, inputs: Tensor, advance: Callable[[], object] = lambda: None
-) -> nn.Module:
-    """The network of a plan with every layer after the first change solved again.
+class Refit:
+    """Makes networks of plans with every layer after the first change solved again.
 
     Args:
         model: The original network in evaluation mode.
-        plan: A plan of the bank's space.
         bank: The variants, which are left as they are.
         inputs: Calibration inputs of the network, shape (examples, ...).
-        advance: Called after each layer.
-
-    Returns:
-        The network with its batch-norms as they were; the relative recalibration comes after.
     """
-    sites = _sites_to_refit(plan, bank)
-    targets = _site_outputs(model, sites, inputs)
-    network = assemble(model, plan, bank)
-    refitters: dict[str, _Refitter] = {}
-    for site in sites:
-        path = site.layers[-1]
-        refitters[path] = _Refitter(model, plan, bank, site, targets[site.name], advance)
-        network.set_submodule(path, refitters[path])
-    network(inputs)
-    finished = structural_copy(network)
-    for path, refitter in refitters.items():
-        finished.set_submodule(path, refitter.refitted)
-    return finished
+
+    @torch.no_grad()
+    def __init__(self, model: nn.Module, bank: Bank, inputs: Tensor) -> None:
+        self._model = model
+        self._bank = bank
+        self._inputs = inputs
+        self._targets = _site_outputs(model, [site for site in bank.space.sites if _is_solvable(site)], inputs)
+
+    @torch.no_grad()
+    def apply(self, plan: Plan, advance: Callable[[], object] = lambda: None) -> nn.Module:
+        """The network of a plan, with its batch-norms as they were; the relative recalibration comes after.
+
+        Args:
+            plan: A plan of the bank's space.
+            advance: Called after each layer.
+        """
+        network = assemble(self._model, plan, self._bank)
+        refitters: dict[str, _Refitter] = {}
+        for site in _sites_to_refit(plan, self._bank):
+            path = site.layers[-1]
+            refitters[path] = _Refitter(self._model, plan, self._bank, site, self._targets[site.name], advance)
+            network.set_submodule(path, refitters[path])
+        network(self._inputs)
+        finished = structural_copy(network)
+        for path, refitter in refitters.items():
+            finished.set_submodule(path, refitter.refitted)
+        return finished
+
+
+def _is_solvable(site: Site) -> bool:
+    """Depthwise convolutions, recurrent layers and blocks have no fit to repeat."""
+    return site.kind == "head" or (site.kind in ("conv2d", "linear") and site.groups == 1)
 
 
 def _sites_to_refit(plan: Plan, bank: Bank) -> list[Site]:
-    """Sites whose inputs a plan changes; depthwise convolutions, recurrent layers and blocks have no fit to repeat."""
+    """Sites whose inputs a plan changes and whose layers can be solved again."""
     space = bank.space
     walk = space.indices(plan)
     affected: list[Site] = []
     changed = False
     for position, site in enumerate(space.sites):
-        is_solvable = site.kind in ("conv2d", "linear") and site.groups == 1
-        is_replaced_head = site.kind == "head" and walk[position] > 0
-        if changed and (is_solvable or is_replaced_head) and not space.is_swallowed(position, walk):
+        is_kept_head = site.kind == "head" and walk[position] == 0
+        if changed and _is_solvable(site) and not is_kept_head and not space.is_swallowed(position, walk):
             affected.append(site)
         # A width changes what is read after the first layer that writes into it, not what that one reads.
         is_replaced = walk[position] > 0 and site.kind != "width"
@@ -84,22 +94,30 @@ def _sites_to_refit(plan: Plan, bank: Bank) -> list[Site]:
 
 
 def _site_outputs(model: nn.Module, sites: list[Site], inputs: Tensor) -> dict[str, Tensor]:
-    """What each site's layer gives in the original network."""
+    """What each site's layer gives in the original network, for as many inputs as its fit needs."""
     outputs: dict[str, Tensor] = {}
 
-    def recorder(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def record(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-            outputs[name] = output
+    def recorder(site: Site) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def record(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+            # Copied, so that the rest can be forgotten.
+            outputs[site.name] = output[: _images_needed(site, given[0].shape[1], output)].clone()
 
         return record
 
-    hooks = [model.get_submodule(site.layers[-1]).register_forward_hook(recorder(site.name)) for site in sites]
+    hooks = [model.get_submodule(site.layers[-1]).register_forward_hook(recorder(site)) for site in sites]
     try:
         model(inputs)
     finally:
         for hook in hooks:
             hook.remove()
     return outputs
+
+
+def _images_needed(site: Site, channels: int, outputs: Tensor) -> int:
+    """Images whose patches tell enough of a layer that reads so many channels; more than there are for a linear one."""
+    if site.geometry is None:
+        return len(outputs)
+    return max(_CHUNK, -(-_ROWS_PER_INPUT * channels * math.prod(site.geometry.kernel) // outputs[0, 0].numel()))
 
 
 def _over_images(layer: nn.Module) -> nn.Module:
@@ -155,7 +173,7 @@ class _Refitter(nn.Module):
     def _calibrate(self, inputs: Tensor) -> tuple[Calibration, Moments]:
         """Statistics of the inputs, and their moments with the targets."""
         own, cross = Moments(), Moments()
-        images = self._images_needed(inputs)
+        images = _images_needed(self._site, inputs.shape[1], self._targets)
         parts = zip(torch.split(inputs[:images], _CHUNK), torch.split(self._targets[:images], _CHUNK), strict=True)
         for part, target in parts:
             vectors = input_vectors(self._site, part)
@@ -174,13 +192,6 @@ class _Refitter(nn.Module):
             examples=as_images(self._site, inputs[:_EXAMPLES]),
         )
         return calibration, cross
-
-    def _images_needed(self, inputs: Tensor) -> int:
-        geometry = self._site.geometry
-        if geometry is None:
-            return len(inputs)
-        positions = self._targets[0, 0].numel()
-        return max(_CHUNK, -(-_ROWS_PER_INPUT * inputs.shape[1] * math.prod(geometry.kernel) // positions))
 
     def _channel_order(self) -> Tensor | None:
         if self._kept is None:

@@ -1,7 +1,7 @@
 """What is to be solved: a space of plans, how they are judged, and how many may be evaluated."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from ..errors import DemandError, EspalierError
 from ..evaluation.archive import Archive, Evaluation
 from ..evaluation.bounds import CostBounds
 from ..evaluation.demand import BUDGETS, Demand
-from ..evaluation.evaluator import Evaluator
+from ..evaluation.evaluator import EvaluatedPlan, Evaluator
 from ..evaluation.metrics import Metrics
 from ..hw_models.cost import HardwareModel
 from .rewards.reward import AdaptiveReward, Reward
@@ -119,16 +119,30 @@ class Problem:
             BudgetExhausted: It would be a new one and the budget is spent, or the search goes on proposing plans that
                 are known.
         """
+        return self.evaluate_all([plan])[0]
+
+    def evaluate_all(self, plans: Sequence[Plan]) -> list[Evaluation]:
+        """The evaluations of several plans in their order, which the evaluator may work on side by side.
+
+        Raises:
+            EspalierError: The reward is infinite or not a number.
+            BudgetExhausted: See `evaluate`; as many as the budget allows were evaluated.
+        """
+        new = list({plan.hash: plan for plan in plans if plan not in self.archive}.values())
+        new = new if self.budget is None else new[: self.budget - len(self.archive)]
+        answers = dict(zip((plan.hash for plan in new), self.evaluator.evaluate(new), strict=True)) if new else {}
+        return [self._known(plan) or self._add(plan, answers.get(plan.hash)) for plan in plans]
+
+    def _known(self, plan: Plan) -> Evaluation | None:
         known = self.archive.get(plan)
-        if known is not None:
-            self._answers += 1
-            if self.budget is not None and self._answers > _PATIENCE:
-                raise BudgetExhausted
-            return known
-        self._answers = 0
-        if self.remaining <= 0:
+        self._answers = self._answers + 1 if known else 0
+        if self.budget is not None and self._answers > _PATIENCE:
             raise BudgetExhausted
-        answer = self.evaluator.evaluate([plan])[0]
+        return known
+
+    def _add(self, plan: Plan, answer: EvaluatedPlan | None) -> Evaluation:
+        if answer is None:
+            raise BudgetExhausted
         metrics = answer.metrics
         reward = self.judge(metrics)
         if not math.isfinite(reward):
@@ -160,6 +174,10 @@ class Problem:
     def evaluate_walk(self, indices: Sequence[int]) -> Evaluation:
         """The evaluation of a walk; see `evaluate`."""
         return self.evaluate(self.space.plan(indices))
+
+    def evaluate_walks(self, walks: Iterable[Sequence[int]]) -> list[Evaluation]:
+        """The evaluations of several walks; see `evaluate_all`."""
+        return self.evaluate_all([self.space.plan(walk) for walk in walks])
 
     def judge(self, metrics: Metrics) -> float:
         """The reward of metrics."""

@@ -3,8 +3,9 @@
 import copy
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from ..compression.choice import KEEP
 from ..compression.counting import SizeCounter
 from ..compression.plan import Plan
 from ..compression.realised import Realiser
-from ..compression.refit import refit
+from ..compression.refit import Refit
 from ..compression.survey import Survey
 from ..compression.technique import settings
 from ..errors import EspalierError
@@ -29,6 +30,7 @@ from ..graph.memory import peak_activation_bytes, weight_bytes
 from ..hw_models.cost import Estimate, HardwareModel, skips_blocks
 from ..tasks.accuracy import BATCH_SIZE, count_right
 from ..tasks.task import Task
+from ..workers import single_threaded_workers
 from .bounds import CostBounds
 from .metrics import Metrics
 from .recalibration import RelativeRecalibration
@@ -41,6 +43,9 @@ EVALUATOR_VERSION = 3
 
 #: Fewer images say too little of a layer's mean and variance.
 _FEWEST_IMAGES = 16
+
+#: Plans that are judged side by side: more of them would hold more networks in memory, and keep no processor busier.
+_TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,10 @@ class LocalEvaluator:
         return RelativeRecalibration(self._task.model, images)
 
     @cached_property
+    def _refit(self) -> Refit:
+        return Refit(self._task.model, self._bank, self._task.calibrate.inputs(slice(0, self._refit_images)))
+
+    @cached_property
     def _tuning(self) -> BriefTuning:
         return BriefTuning(self._task.model, self._task.calibrate.inputs(), self._tuning_steps, self._tuning_rate)
 
@@ -168,28 +177,54 @@ class LocalEvaluator:
     def _assembled(self, plan: Plan) -> nn.Module:
         if not self._refit_images:
             return assemble(self._task.model, plan, self._bank)
-        return refit(self._task.model, plan, self._bank, self._task.calibrate.inputs(slice(0, self._refit_images)))
+        return self._refit.apply(plan)
 
     def evaluate(self, plans: Sequence[Plan]) -> Sequence[EvaluatedPlan]:
-        """Accuracy on the search split and costs of each plan."""
-        return [self._evaluate(plan) for plan in plans]
+        """Accuracy on the search split and costs of each plan; several are judged side by side."""
+        records = self._stored(plans)
+        missing = [plan for key, plan in {plan.hash: plan for plan in plans}.items() if key not in records]
+        repeated = set(records)
+        for plan, record in zip(missing, self._measure(missing), strict=True):
+            if self._store:
+                self._store.put(self.context, plan.hash, json.dumps(plan.to_dict()), record)
+            records[plan.hash] = record
+        return [self._evaluated(plan, records[plan.hash], plan.hash in repeated) for plan in plans]
 
-    def _evaluate(self, plan: Plan) -> EvaluatedPlan:
-        known = self._store.get(self.context, plan.hash) if self._store else None
-        record = known or self._measure(plan)
-        if self._store and known is None:
-            self._store.put(self.context, plan.hash, json.dumps(plan.to_dict()), record)
-        return EvaluatedPlan(_with_accuracy(self.costs(plan), record.accuracy), record.seconds, known is not None)
+    def _stored(self, plans: Sequence[Plan]) -> dict[str, Record]:
+        if self._store is None:
+            return {}
+        found = {plan.hash: self._store.get(self.context, plan.hash) for plan in plans}
+        return {key: record for key, record in found.items() if record}
 
-    def _measure(self, plan: Plan) -> Record:
-        started = time.perf_counter()
+    def _evaluated(self, plan: Plan, record: Record, is_repeated: bool) -> EvaluatedPlan:
+        return EvaluatedPlan(self.costs(plan).with_accuracy(record.accuracy), record.seconds, is_repeated)
+
+    def _measure(self, plans: Sequence[Plan]) -> Iterator[Record]:
+        """Accuracies in the order of the plans; the seconds are those since the one before."""
+        if plans:
+            self._make_ready()
+        for first in range(0, len(plans), _TOGETHER):
+            yield from self._measure_together(plans[first : first + _TOGETHER])
+
+    def _measure_together(self, plans: Sequence[Plan]) -> Iterator[Record]:
         # A plan that the store knows draws no random numbers; one that is measured must not either, or a resumed search
         # would take another way. Fresh layers draw their first weights.
-        with torch.random.fork_rng(devices=[]):
-            network = executable(self.network(plan))
-        with torch.inference_mode():
-            right = sum(count_right(network, inputs, labels) for inputs, labels in self._batches)
-        return Record(right / len(self._task.search), time.perf_counter() - started)
+        with torch.random.fork_rng(devices=[]), single_threaded_workers() as pool:
+            started = time.perf_counter()
+            networks = [pool.submit(self._executable, plan) for plan in plans]
+            answers = [[pool.submit(_right, network, *batch) for batch in self._batches] for network in networks]
+            for parts in answers:
+                right = sum(part.result() for part in parts)
+                over = time.perf_counter()
+                yield Record(right / len(self._task.search), over - started)
+                started = over
+
+    def _make_ready(self) -> None:
+        """Compute what all plans share, before several threads ask for it."""
+        _ = self._batches, self._recalibration, self._refit_images and self._refit, self._tuning_steps and self._tuning
+
+    def _executable(self, plan: Plan) -> nn.Module:
+        return executable(self.network(plan))
 
     def costs(self, plan: Plan) -> Metrics:
         """The costs of a plan, with an accuracy of nan.
@@ -246,9 +281,10 @@ class LocalEvaluator:
         )
 
 
+@torch.inference_mode()
+def _right(network: "Future[nn.Module]", inputs: Tensor, labels: Tensor) -> int:
+    return count_right(network.result(), inputs, labels)
+
+
 def _counted(value: float, on: str) -> Estimate:
     return Estimate(value, 0.0, "modelled", f"counted: {on}")
-
-
-def _with_accuracy(costs: Metrics, accuracy: float) -> Metrics:
-    return replace(costs, accuracy=accuracy)

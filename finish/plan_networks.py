@@ -5,7 +5,7 @@ from torch import nn
 from ..compression.assembly import fold_batch_norms
 from ..compression.bank import Bank
 from ..compression.plan import Plan
-from ..compression.refit import refit
+from ..compression.refit import Refit
 from ..compression.survey import Survey
 from ..evaluation.recalibration import RelativeRecalibration
 from ..tasks.task import Task
@@ -28,14 +28,15 @@ class PlanNetworks:
         self.space = bank.space
         self._survey = survey
         self._bank = bank
-        self._inputs = task.calibrate.inputs(slice(0, images))
-        self._recalibration = RelativeRecalibration(task.model, self._inputs)
+        inputs = task.calibrate.inputs(slice(0, images))
+        self._refit = Refit(task.model, bank, inputs)
+        self._recalibration = RelativeRecalibration(task.model, inputs)
 
     def refitted(self, plan: Plan) -> nn.Module:
         """The network with its batch-norms beside the layers; it shares tensors with the original and the bank."""
         if plan.hash == self.space.keep_plan.hash:
             return self.task.model
-        network = refit(self.task.model, plan, self._bank, self._inputs)
+        network = self._refit.apply(plan)
         return self._recalibration.apply(network, self._bank.kept_channels(plan))
 
     def folded(self, network: nn.Module) -> nn.Module:

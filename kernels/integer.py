@@ -4,8 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-# Registers torch.ops.quantized_decomposed.
-import torch.ao.quantization.fx._decomposed
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -37,12 +36,11 @@ class _IntegerLayer(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Float inputs to float outputs."""
-        codes = torch.ops.quantized_decomposed.quantize_per_tensor(inputs, *self._input_grid, 0, 255, torch.uint8)
-        outputs = self.compute(codes)
+        outputs = self.compute(_rounded(inputs, self._input_grid))
         if self._output_grid is None:
             return outputs
         scale, zero_point = self._output_grid
-        return (outputs.float() - zero_point) * scale
+        return outputs.float().sub_(zero_point).mul_(scale)
 
     @abstractmethod
     def compute(self, codes: Tensor) -> Tensor:
@@ -117,3 +115,9 @@ class IntegerLinear(_IntegerLayer):
     def compute(self, codes: Tensor) -> Tensor:
         outputs: Tensor = torch.ops.onednn.qlinear_pointwise(*self._arguments(codes, self._packed), *self._result())
         return outputs
+
+
+def _rounded(inputs: Tensor, grid: Grid) -> Tensor:
+    """What quantized_decomposed.quantize_per_tensor gives, which takes fresh memory for each of its steps."""
+    scale, zero_point = grid
+    return torch.mul(inputs, 1.0 / scale).round_().add_(zero_point).clamp_(0, 255).to(torch.uint8)

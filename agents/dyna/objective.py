@@ -58,8 +58,8 @@ class Objective:
         if not all(exact[name] for name in self._names):
             return False
         accuracy, judge = self._problem.baseline.accuracy, self._problem.judge
-        made = [judge(replace(self._made(values), accuracy=accuracy)) for values in self._costs(walks)]
-        true = [judge(replace(self._problem.costs(walk), accuracy=accuracy)) for walk in walks.tolist()]
+        made = [judge(self._made(values).with_accuracy(accuracy)) for values in self._costs(walks)]
+        true = [judge(self._problem.costs(walk).with_accuracy(accuracy)) for walk in walks.tolist()]
         return bool(np.allclose(made, true, rtol=1e-9, atol=1e-9))
 
     def _exact(self, walk: Sequence[int]) -> Floats:
@@ -92,4 +92,4 @@ class Objective:
     def rewards(self, walks: Walks, accuracies: Floats) -> Floats:
         """The rewards if the walks had these accuracies, shape (walks,)."""
         pairs = zip(self.metrics(walks), accuracies.tolist(), strict=True)
-        return np.array([self._problem.judge(replace(metrics, accuracy=accuracy)) for metrics, accuracy in pairs])
+        return np.array([self._problem.judge(metrics.with_accuracy(accuracy)) for metrics, accuracy in pairs])

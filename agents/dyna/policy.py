@@ -11,6 +11,7 @@ from stable_baselines3.common.logger import Logger
 from typing_extensions import override
 
 from ...errors import EspalierError
+from ...workers import one_thread
 from .codes import Walks, WalkTables
 from .planners import Planner
 from .simulation import Pool
@@ -96,13 +97,18 @@ class PolicyPlanner(Planner):
     def plan(self, pool: Pool, elites: Walks, rng: np.random.Generator) -> None:
         assert self._model is not None
         self._env.value_by(pool)
-        self._imitate(self._model, elites)
+        # Its products are so small that two threads would be slower than one.
+        with one_thread():
+            self._train(self._model, pool, elites)
+
+    def _train(self, model: MaskablePPO, pool: Pool, elites: Walks) -> None:
+        self._imitate(model, elites)
         for _ in range(self._iterations):
             before = len(pool)
-            self._model.learn(1, reset_num_timesteps=False, log_interval=None)  # type: ignore[arg-type]
-            self._keep_exploring(self._model, (len(pool) - before) / self._n_envs)
+            model.learn(1, reset_num_timesteps=False, log_interval=None)  # type: ignore[arg-type]
+            self._keep_exploring(model, (len(pool) - before) / self._n_envs)
             best, _ = pool.ranked()
-            self._imitate(self._model, best[: self._imitated])
+            self._imitate(model, best[: self._imitated])
 
     def _keep_exploring(self, model: MaskablePPO, new_share: float) -> None:
         factor = _ENTROPY_STEP if new_share < self._new_share else 1 / _ENTROPY_STEP

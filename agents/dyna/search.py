@@ -126,5 +126,5 @@ class DynaSearch(BaseSearcher):
 
 
 def _evaluate(problem: Problem, belief: Belief, walks: Walks) -> None:
-    for walk in walks:
-        belief.add(walk, problem.evaluate_walk(walk.tolist()))
+    for walk, evaluation in zip(walks, problem.evaluate_walks(walks.tolist()), strict=True):
+        belief.add(walk, evaluation)

@@ -16,7 +16,7 @@ from espalier.compression.choice import KEEP, Choice
 from espalier.compression.layers import absorber, build_module, describe_module, parameter_count
 from espalier.compression.plan import Plan
 from espalier.compression.realised import Realiser, count_parameters, count_storage_bytes
-from espalier.compression.refit import refit
+from espalier.compression.refit import Refit
 from espalier.compression.space import Narrowing
 from espalier.compression.storage import load_network, save_network, serialise_network
 from espalier.compression.survey import Survey, survey
@@ -298,7 +298,7 @@ def test_refitting_a_plan_brings_its_outputs_closer(small: Small) -> None:
     variants = {key: [t.clone() for t in v.module.state_dict().values()] for key, v in small.bank.variants.items()}
     for plan in _plans(small, 8)[1:]:
         plain = assemble(small.task.model, plan, small.bank)
-        refitted = refit(small.task.model, plan, small.bank, fitted_on)
+        refitted = Refit(small.task.model, small.bank, fitted_on).apply(plan)
         pairs = small.survey.batch_norm_pairs
         assert count_parameters(refitted, pairs) == count_parameters(plain, pairs)
         before.append(float((plain(seen) - expected).norm()))
@@ -310,5 +310,5 @@ def test_refitting_a_plan_brings_its_outputs_closer(small: Small) -> None:
 
 def test_refitting_what_was_not_changed_is_the_identity(small: Small) -> None:
     inputs = small.task.calibrate.inputs()
-    network = refit(small.task.model, small.survey.space.keep_plan, small.bank, inputs)
+    network = Refit(small.task.model, small.bank, inputs).apply(small.survey.space.keep_plan)
     assert torch.equal(network(inputs), small.task.model(inputs))

@@ -12,7 +12,7 @@ from espalier.compression.choice import KEEP, Choice
 from espalier.compression.counting import SizeCounter
 from espalier.compression.plan import Plan
 from espalier.compression.realised import Realiser, count_parameters, count_storage_bytes
-from espalier.compression.refit import refit
+from espalier.compression.refit import Refit
 from espalier.compression.storage import load_network, save_network
 from espalier.compression.survey import survey
 from espalier.compression.techniques import (
@@ -146,7 +146,7 @@ def test_files_hold_every_plan(case: Case, tmp_path: Path) -> None:
 @torch.no_grad()
 def test_the_refit_works_on_every_plan(case: Case) -> None:
     for plan in _random_plans(case, 4):
-        refitted = refit(case.model, plan, case.bank, case.inputs)
+        refitted = Refit(case.model, case.bank, case.inputs).apply(plan)
         assert torch.isfinite(refitted(case.inputs)).all()
 
 

@@ -16,7 +16,7 @@ from espalier.compression.counting import SizeCounter
 from espalier.compression.layers import Constant
 from espalier.compression.plan import Plan
 from espalier.compression.realised import Realiser, count_parameters, count_storage_bytes
-from espalier.compression.refit import refit
+from espalier.compression.refit import Refit
 from espalier.compression.storage import load_network, save_network
 from espalier.compression.survey import survey
 from espalier.compression.technique import Technique
@@ -518,7 +518,7 @@ def test_refitting_brings_outputs_closer(case: Case) -> None:
     expected = case.model(case.inputs)
     for plan in _random_plans(case, 3):
         plain = assemble(case.model, plan, case.bank)
-        refitted = refit(case.model, plan, case.bank, case.inputs)
+        refitted = Refit(case.model, case.bank, case.inputs).apply(plan)
         assert [p.shape for p in refitted.parameters() if p.ndim > 1] == [
             p.shape for p in plain.parameters() if p.ndim > 1
         ]
@@ -537,7 +537,7 @@ def test_the_first_layer_of_a_narrow_stream_keeps_its_filters() -> None:
         for (name, n), kept in case.bank.kept.items()
         if name == "layer1.width" and n.criterion != "l1" and n.kept == 8
     ]
-    for network in (assemble(case.model, plan, case.bank), refit(case.model, plan, case.bank, case.inputs)):
+    for network in (assemble(case.model, plan, case.bank), Refit(case.model, case.bank, case.inputs).apply(plan)):
         assert torch.equal(network.conv1.weight, case.model.conv1.weight[kept])
         assert torch.equal(network.bn1.running_mean, case.model.bn1.running_mean[kept])
         assert isinstance(network.layer2[0].shortcut, ChannelPlacement)

@@ -173,6 +173,25 @@ def test_a_problem_counts_unique_plans_and_stops_at_the_budget(small: Small) -> 
     assert recorder.seen[0].plan == problem.space.keep_plan
 
 
+def test_several_plans_are_answered_like_one_after_the_other(small: Small) -> None:
+    rng = np.random.default_rng(0)
+    one, several, recorder = small.problem(), small.problem(), _Recorder()
+    walks = [one.space.random(rng) for _ in range(4)]
+    asked = [walks[0], walks[1], walks[0], [0] * len(walks[0]), walks[2]]
+    one.begin(10)
+    expected = [one.evaluate_walk(walk) for walk in asked]
+    several.begin(4, recorder)
+    found = several.evaluate_walks(asked)
+    assert [(e.index, e.plan, e.metrics, e.reward) for e in found] == [
+        (e.index, e.plan, e.metrics, e.reward) for e in expected
+    ]
+    assert [evaluation.index for evaluation in recorder.seen] == [0, 1, 2, 3]
+    several.begin(3, recorder)
+    with pytest.raises(BudgetExhausted):
+        several.evaluate_walks(asked)
+    assert len(several.archive) == 3
+
+
 def test_a_search_that_proposes_nothing_new_ends(small: Small) -> None:
     problem = small.problem()
     problem.begin(10)

@@ -223,6 +223,39 @@ def test_evaluations_draw_no_random_numbers(small: Small) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("settings", [{}, {"refit_images": 32}, {"tuning_steps": 3}])
+def test_plans_side_by_side_are_judged_as_if_alone(small: Small, settings: dict[str, int]) -> None:
+    rng = np.random.default_rng(3)
+    plans = [small.survey.space.plan(small.survey.space.random(rng)) for _ in range(11)]
+    evaluator = LocalEvaluator(small.task, small.survey, small.bank, small.device, **settings)  # type: ignore[arg-type]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        together = evaluator.evaluate(plans)
+        assert torch.get_num_threads() == 3
+        torch.set_num_threads(1)
+        assert [evaluator.evaluate([plan])[0].metrics for plan in plans] == [found.metrics for found in together]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_an_interrupted_evaluation_keeps_what_was_measured(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    plans = [small.survey.space.plan(small.survey.space.random(rng)) for _ in range(3)]
+    store = Store(tmp_path / "store.sqlite")
+    evaluator = LocalEvaluator(small.task, small.survey, small.bank, small.device, store)
+    network = evaluator.network
+    refused = plans[2].hash
+    monkeypatch.setattr(evaluator, "network", lambda plan: network(plan if plan.hash != refused else None))  # type: ignore[arg-type]
+    threads = torch.get_num_threads()
+    with pytest.raises(AttributeError):
+        evaluator.evaluate(plans)
+    assert torch.get_num_threads() == threads
+    assert [store.get(evaluator.context, plan.hash) is None for plan in plans] == [False, False, True]
+
+
 def test_costs_are_free_of_accuracy(small: Small) -> None:
     costs = small.evaluator.costs(small.survey.space.keep_plan)
     assert np.isnan(costs.accuracy)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from espalier.compression.plan import Plan
-from espalier.compression.refit import refit
+from espalier.compression.refit import Refit
 from espalier.errors import EspalierError
 from espalier.evaluation.evaluator import LocalEvaluator
 from espalier.evaluation.recalibration import RelativeRecalibration
@@ -65,7 +65,7 @@ def test_refitted_layers_are_those_of_the_refit(small: Small) -> None:
     network = _evaluator(small, refit_images=32).network(plan)
 
     images, model = small.task.calibrate.inputs(), small.task.model
-    solved = refit(model, plan, small.bank, images[:32])
+    solved = Refit(model, small.bank, images[:32]).apply(plan)
     recalibration = RelativeRecalibration(model, images[: max(16, round(0.07 * len(small.task.search)))])
     expected = recalibration.apply(solved, small.bank.kept_channels(plan))
     probe = small.task.search.inputs(slice(0, 20))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from espalier.kernels.integer import IntegerConv2d, IntegerLinear
+from espalier.kernels.integer import IntegerConv2d, IntegerLinear, _rounded
 from torch.nn import functional
 
 
@@ -40,3 +40,13 @@ def test_linear_equals_exact_arithmetic_and_rounds_to_its_output_grid() -> None:
     step = float(expected.abs().max()) / 100
     gridded = IntegerLinear(codes, scale, bias, input_grid=grid, output_grid=(step, 128))
     assert (gridded(inputs).double() - expected).abs().max() <= step / 2 + 1e-4
+
+
+@pytest.mark.parametrize("grid", [(0.05, 120), (0.3, 0), (1e-3, 255)])
+def test_inputs_are_rounded_as_pytorch_does(grid: tuple[float, int]) -> None:
+    inputs = torch.randn(7, 3, 5, 9, generator=torch.Generator().manual_seed(0))
+    inputs.flatten()[:400] = (torch.arange(400) - 200.5) * grid[0]  # ties
+    before = inputs.clone()
+    expected = torch.ops.quantized_decomposed.quantize_per_tensor(inputs, *grid, 0, 255, torch.uint8)
+    assert torch.equal(_rounded(inputs, grid), expected)
+    assert torch.equal(inputs, before)
