@@ -8,6 +8,7 @@ in one pass over calibration images and without a gradient step.
 
 import math
 from collections.abc import Callable
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,11 @@ from .technique import weight_matrix
 __all__ = ["Refit"]
 
 #: Images whose patches are unfolded at a time.
-_CHUNK = 16
+_CHUNK = 8
 
-#: Rows per input of a layer that its moments are taken from: large maps have more than a fit can use.
-_ROWS_PER_INPUT = 64
+#: Rows per input of a layer that its moments are taken from: large maps have more than a fit can use. Four times as
+#: many make a refit a third slower and rank plans alike (docs/benchmarks.md, "Where the time of a search goes").
+_ROWS_PER_INPUT = 16
 _SAMPLE = 65536
 
 #: Inputs that compositions are fitted on behind their first stage.
@@ -42,34 +44,68 @@ class Refit:
         model: The original network in evaluation mode.
         bank: The variants, which are left as they are.
         inputs: Calibration inputs of the network, shape (examples, ...).
+        remembered_bytes: Memory for layers of plans before, which plans that begin alike take from there.
     """
 
     @torch.no_grad()
-    def __init__(self, model: nn.Module, bank: Bank, inputs: Tensor) -> None:
+    def __init__(self, model: nn.Module, bank: Bank, inputs: Tensor, remembered_bytes: int = 0) -> None:
         self._model = model
         self._bank = bank
         self._inputs = inputs
+        self._remembered = _Remembered(remembered_bytes)
         self._targets = _site_outputs(model, [site for site in bank.space.sites if _is_solvable(site)], inputs)
 
     @torch.no_grad()
-    def apply(self, plan: Plan, advance: Callable[[], object] = lambda: None) -> nn.Module:
-        """The network of a plan, with its batch-norms as they were; the relative recalibration comes after.
-
-        Args:
-            plan: A plan of the bank's space.
-            advance: Called after each layer.
-        """
+    def apply(self, plan: Plan) -> nn.Module:
+        """The network of a plan of the bank's space, with its batch-norms as they were: recalibration comes after."""
         network = assemble(self._model, plan, self._bank)
-        refitters: dict[str, _Refitter] = {}
+        walk, positions = self._bank.space.indices(plan), self._bank.space.positions
+        refitters: dict[str, tuple[tuple[int, ...], _Refitter]] = {}
         for site in _sites_to_refit(plan, self._bank):
             path = site.layers[-1]
-            refitters[path] = _Refitter(self._model, plan, self._bank, site, self._targets[site.name], advance)
-            network.set_submodule(path, refitters[path])
-        network(self._inputs)
+            # What arrives at a layer is decided by the choices before it.
+            begin = walk[: positions[site.name] + 1]
+            layer = self._remembered.get(begin)
+            if layer is None:
+                layer = _Refitter(self._model, plan, self._bank, site, self._targets[site.name])
+                refitters[path] = begin, layer
+            network.set_submodule(path, layer)
+        if refitters:
+            network(self._inputs)
         finished = structural_copy(network)
-        for path, refitter in refitters.items():
+        for path, (begin, refitter) in refitters.items():
             finished.set_submodule(path, refitter.refitted)
+            self._remembered.put(begin, refitter.refitted)
         return finished
+
+
+class _Remembered:
+    """Refitted layers by the choices up to them; several threads may ask at once.
+
+    Args:
+        most_bytes: Of all their tensors; those put first are forgotten first.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._left_bytes = most_bytes
+        self._layers: dict[tuple[int, ...], tuple[nn.Module, int]] = {}
+        self._lock = Lock()
+
+    def get(self, begin: tuple[int, ...]) -> nn.Module | None:
+        """The layer behind these choices, None where it is not known."""
+        found = self._layers.get(begin)
+        return found[0] if found else None
+
+    def put(self, begin: tuple[int, ...], layer: nn.Module) -> None:
+        """Remember a layer, as far as there is memory."""
+        size = sum(tensor.numel() * tensor.element_size() for tensor in layer.state_dict().values())
+        with self._lock:
+            if begin in self._layers:
+                return
+            self._layers[begin] = layer, size
+            self._left_bytes -= size
+            while self._left_bytes < 0 and self._layers:
+                self._left_bytes += self._layers.pop(next(iter(self._layers)))[1]
 
 
 def _is_solvable(site: Site) -> bool:
@@ -132,15 +168,7 @@ class _Refitter(nn.Module):
 
     refitted: nn.Module
 
-    def __init__(
-        self,
-        model: nn.Module,
-        plan: Plan,
-        bank: Bank,
-        site: Site,
-        targets: Tensor,
-        advance: Callable[[], object],
-    ) -> None:
+    def __init__(self, model: nn.Module, plan: Plan, bank: Bank, site: Site, targets: Tensor) -> None:
         super().__init__()
         space = bank.space
         state = space.state(site, plan)
@@ -154,7 +182,6 @@ class _Refitter(nn.Module):
         self._kept = bank.kept[site.name, narrowing] if narrowing else None
         outputs = bank.kept_outputs(site, state)
         self._targets = targets if outputs is None else targets.index_select(1, outputs)
-        self._advance = advance
 
     def forward(self, inputs: Tensor) -> Tensor:
         calibration, moments = self._calibrate(inputs)
@@ -166,7 +193,6 @@ class _Refitter(nn.Module):
         if self._site.over_signals:
             self.refitted = OverSignals.of(self.refitted)
         self.refitted = self.refitted.eval().requires_grad_(False)
-        self._advance()
         outputs: Tensor = self.refitted(inputs)
         return outputs
 

@@ -39,10 +39,13 @@ from .tuning import BriefTuning
 
 __all__ = ["EvaluatedPlan", "Evaluator", "LocalEvaluator"]
 
-EVALUATOR_VERSION = 3
+EVALUATOR_VERSION = 4
 
 #: Fewer images say too little of a layer's mean and variance.
 _FEWEST_IMAGES = 16
+
+#: Memory for refitted layers of plans before.
+_REMEMBERED_BYTES = 2**28
 
 #: Plans that are judged side by side: more of them would hold more networks in memory, and keep no processor busier.
 _TOGETHER = 8
@@ -147,7 +150,8 @@ class LocalEvaluator:
 
     @cached_property
     def _refit(self) -> Refit:
-        return Refit(self._task.model, self._bank, self._task.calibrate.inputs(slice(0, self._refit_images)))
+        inputs = self._task.calibrate.inputs(slice(0, self._refit_images))
+        return Refit(self._task.model, self._bank, inputs, _REMEMBERED_BYTES)
 
     @cached_property
     def _tuning(self) -> BriefTuning:

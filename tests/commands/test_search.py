@@ -263,8 +263,8 @@ def test_a_killed_search_goes_on_and_evaluates_nothing_twice(
     assert journal.read_bytes().startswith(before)
     assert len({row["plan_hash"] for row in rows}) == len(rows) == 60
     repeated = [row["index"] for row in rows if row["repeated"]]
-    # At most the evaluation that was stored but not yet written when the process died.
-    assert len([index for index in repeated if index >= before.count(b"\n")]) <= 1
+    # At most the batch that was stored but not yet written when the process died.
+    assert len([index for index in repeated if index >= before.count(b"\n")]) <= 5
     done = run("search", f"resume={folder}")
     assert done.status == 0
     assert "is finished already" in done.err

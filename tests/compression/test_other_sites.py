@@ -151,6 +151,21 @@ def test_the_refit_works_on_every_plan(case: Case) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("remembered_bytes", [2**30, 3000])
+def test_remembered_layers_are_those_of_a_fresh_refit(case: Case, remembered_bytes: int) -> None:
+    space, rng = case.survey.space, np.random.default_rng(1)
+    refit = Refit(case.model, case.bank, case.inputs, remembered_bytes)
+    walk = space.random(rng)
+    for _ in range(8):
+        position = int(rng.integers(len(walk)))
+        walk = space.canonical([*walk[:position], *space.random(rng)[position:]])
+        plan = space.plan(walk)
+        fresh = Refit(case.model, case.bank, case.inputs).apply(plan)
+        for found in (refit.apply(plan), refit.apply(plan)):
+            assert torch.equal(found(case.inputs), fresh(case.inputs))
+
+
+@torch.no_grad()
 def test_an_engine_computes_the_same(case: Case) -> None:
     plan = _random_plans(case, 3)[-1]
     network = fold_batch_norms(assemble(case.model, plan, case.bank), case.survey.batch_norm_pairs)

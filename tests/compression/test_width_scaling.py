@@ -528,6 +528,18 @@ def test_refitting_brings_outputs_closer(case: Case) -> None:
 
 
 @torch.no_grad()
+def test_remembered_layers_are_those_of_a_fresh_refit(case: Case) -> None:
+    space, rng = case.survey.space, np.random.default_rng(2)
+    refit = Refit(case.model, case.bank, case.inputs, 2**30)
+    walk = space.random(rng)
+    for _ in range(6):
+        position = int(rng.integers(len(walk)))
+        walk = space.canonical([*walk[:position], *space.random(rng)[position:]])
+        found = refit.apply(space.plan(walk))(case.inputs)
+        assert torch.equal(found, Refit(case.model, case.bank, case.inputs).apply(space.plan(walk))(case.inputs))
+
+
+@torch.no_grad()
 def test_the_first_layer_of_a_narrow_stream_keeps_its_filters() -> None:
     """Nothing before it changed, so neither the bank nor the refit may change what is left of it."""
     case = _cached("padded")
