@@ -25,6 +25,7 @@ FAST = (
 
 #: This machine, measured as briefly as can be; what the fixture `finished` and those that repeat it take.
 HOST = (
+    "space=single",
     "device.rounds=3",
     "device.max_rounds=3",
     "device.networks=8",

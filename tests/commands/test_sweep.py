@@ -63,7 +63,14 @@ def test_own_agents_and_rewards_need_no_fork(run: Run, tmp_path: Path, monkeypat
 
 
 def test_profile_writes_a_table_that_search_reads(run: Run, tmp_path: Path) -> None:
-    words = (*FAST, "device.rounds=2", "device.networks=8", "device.name=bench", "space.include=[features.3]")
+    words = (
+        *FAST,
+        "device.rounds=2",
+        "device.max_rounds=2",
+        "device.networks=8",
+        "device.name=bench",
+        "space.include=[features.3]",
+    )
     result = run("profile", f"output={tmp_path / 'host.json'}", *words)
     assert result.status == 0, result.err
     table = LookupTable.load(tmp_path / "host.json")
