@@ -191,11 +191,20 @@ class Program:
         self._point_kernels[name] = text
         return self.kernel(name, text.replace("NAME", name))
 
-    def layer(self, title: str, body: str, of_strips: bool = False) -> None:
-        """Add a layer: the body of a function of `n`, the network, and `t`, the thread; of strips of `s`, too."""
+    def layer(self, title: str, body: str, of_strips: bool = False, is_apart: bool = False) -> None:
+        """Add a layer: the body of a function of `n`, the network, and `t`, the thread; of strips of `s`, too.
+
+        Args:
+            title: A comment.
+            body: C.
+            of_strips: Whether it is computed strip by strip.
+            is_apart: Whether it stays a function of its own when the C compiler would merge it into its caller.
+        """
         name = f"layer_{len(self.functions)}"
+        apart = "__attribute__((noinline)) " if is_apart else ""
+        arguments = f"const struct network *n, int t{', int s' if of_strips else ''}"
         self.functions.append(
-            f"/* {title} */\nstatic void {name}(const struct network *n, int t{', int s' if of_strips else ''}) {{\n"
+            f"/* {title} */\n{apart}static void {name}({arguments}) {{\n"
             f"  float *restrict a = n->arena;\n  const int threads = n->threads;\n"
             f"  (void)a; (void)threads; (void)t;{' (void)s;' if of_strips else ''}\n{body}}}\n"
         )

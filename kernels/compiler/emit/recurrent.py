@@ -92,7 +92,8 @@ def _emit_steps(program: Program, layer: Recurrent, products: str) -> None:
     ]
     kept = sum(int(np.count_nonzero(band.weights)) for band in bands)
     title = f"{layer.name}: {layer.kind}, {kept} of {layer.state_weight.size} weights of the state"
-    program.layer(title, "".join(body))
+    # Merged with the other layers the steps would share their registers, and the sums would go to memory.
+    program.layer(title, "".join(body), is_apart=True)
 
 
 def state_bands(layer: Recurrent, lanes: int) -> list[Panel]:
