@@ -107,7 +107,7 @@ DENSE_CHAINS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         for narrow, wide, side in ((16, 96, 112), (24, 144, 56), (32, 192, 28), (64, 384, 14), (160, 960, 7))
     },
     **{
-        f"conv_{channels}_{side}": (
+        f"convs_{channels}_{side}": (
             partial(_chain, partial(nn.Conv2d, channels, channels, 3, padding=1)),
             (1, channels, side, side),
         )

@@ -1,13 +1,15 @@
 """Single pruned layers against dense engines and compressed sparse rows, and what each step of the compiler gives.
 
     python benchmarks/sparse_layers.py [--sections layers,ablation] [--layers conv_64_56] [--rates 8,16] [--threads 1]
-        [--engines onnxruntime,openvino,torch] [--rounds 20] [--artifacts FOLDER] [--prepare] [--json FILE]
+        [--networks vgg16_32,gru_1024] [--engines onnxruntime,openvino,torch] [--rounds 20] [--artifacts FOLDER]
+        [--prepare] [--json FILE]
 
 *layers*: networks of one layer, timed as in `sparse_inference.py`. Such a loop keeps everything in the caches, which
-flatters large dense layers; ONNX Runtime converts between its layouts in every call. *ablation*: VGG-16 at 32x32 with
-the rows of layers over pixels one by one in their own order (none), in the order of groups with equal columns
-(reorder), in register tiles, so that an input is loaded once for several rows (load elimination, the default), and with
-the tiles that the tuner finds now, which takes a minute or two.
+flatters large dense layers; ONNX Runtime converts between its layouts in every call. *ablation*: networks with the rows
+of layers over pixels one by one in their own order (none), in the order of groups with equal columns (reorder), in
+register tiles, so that an input is loaded once for several rows (load elimination, the default), and with the tiles
+that the tuner finds now, which takes a minute or two. Of layers over points, whose vectors are rows, one vector and one
+point take the place of one row, and the gates of recurrent layers are computed one by one.
 """
 
 import argparse
@@ -15,6 +17,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -23,14 +27,14 @@ from unittest.mock import patch
 
 import numpy as np
 from espalier.kernels.bcrc import Bcrc
-from espalier.kernels.compiler.emit import over_pixels
-from espalier.kernels.compiler.emit.tiles import Tile, default_tile
+from espalier.kernels.compiler.emit import over_pixels, over_rows
+from espalier.kernels.compiler.emit.tiles import PixelTile, PointTile, Tile
 from espalier.kernels.compiler.ir import Convolution
-from espalier.kernels.compiler.layout import choose_layouts
 from espalier.kernels.compiler.lower import lower
 from espalier.kernels.instruction_set import host_instruction_set
 from espalier.kernels.toolchain import find_toolchain
 from espalier.kernels.tuning.cache import TileCache
+from espalier.kernels.tuning.layers import tunable_layers
 from espalier.kernels.tuning.tuner import tune
 from espalier.kernels.weight_types import FLOAT32, WEIGHT_TYPES
 from sparse_cases import LAYERS, compiled, example, pruned
@@ -39,8 +43,8 @@ from sparse_inference import OWN_ENGINES, Worker, compiled_at, interval, measure
 #: Libraries for compressed sparse rows.
 SPARSE_ROWS = ("csr_scipy", "csr_torch", "csr_c")
 
-#: The network of the ablation.
-ABLATED = "vgg16_32"
+#: The networks of the ablation.
+ABLATED = ("vgg16_32", "gru_1024", "linear_4096_4096")
 
 
 def layer_workers(name: str, threads: int, options: argparse.Namespace) -> tuple[dict[str, Worker], dict[str, Any]]:
@@ -98,72 +102,83 @@ def layers(options: argparse.Namespace) -> list[dict[str, Any]]:
     return results
 
 
-def row_tiles(rate: float) -> dict[str, Tile]:
-    """Of every layer over pixels the default tile, but of one row."""
-    network = lower(pruned(ABLATED, rate), example(ABLATED))
-    isa = host_instruction_set()
-    layouts = choose_layouts(network, isa.lanes)
-    tiles = {}
-    for layer in network.layers:
-        if isinstance(layer, Convolution) and layouts[layer.name].is_planar:
-            default = default_tile(isa, -(-layouts[layer.name].points // isa.lanes))
-            tiles[layer.name] = Tile(1, default.vectors, default.block)
-    return tiles
+def single_tiles(name: str, rate: float) -> dict[str, Tile]:
+    """Of every layer the default tile, but of one row, or of one vector of rows and one point."""
+    network = lower(pruned(name, rate), example(name))
+    works = tunable_layers(network, host_instruction_set())
+    return {layer: single(work.default) for layer, work in works.items()}
 
 
-def in_own_order(layer: Convolution, row_multiple: int) -> Bcrc:  # noqa: ARG001  # as of what it replaces
-    """Every row of a layer as a group of its own."""
+def single(tile: Tile) -> Tile:
+    """A tile in which nothing that is loaded serves twice."""
+    if isinstance(tile, PixelTile):
+        return replace(tile, rows=1)
+    if isinstance(tile, PointTile):
+        return PointTile(1, 1)
+    return replace(tile, copies=4, is_joint=False)
+
+
+def in_own_order(layer: Convolution, row_multiple: int) -> Bcrc:
+    """The rows of a layer in their order, so many at a time, with the columns that any of them keeps."""
     matrix = layer.matrix
-    return Bcrc.of_groups(matrix, [(np.array([row]), np.flatnonzero(matrix[row])) for row in range(len(matrix))])
+    groups = [np.arange(first, min(first + row_multiple, len(matrix))) for first in range(0, len(matrix), row_multiple)]
+    return Bcrc.of_groups(matrix, [(rows, np.flatnonzero(matrix[rows].any(0))) for rows in groups])
 
 
-def steps(rate: float, options: argparse.Namespace) -> dict[str, Callable[[Path], Any]]:
+def steps(name: str, rate: float, options: argparse.Namespace) -> dict[str, Callable[[Path], Any]]:
     """What compiles the network at each step of the ablation."""
 
     def none(folder: Path) -> Any:
-        with patch.object(over_pixels, "stored_matrix", in_own_order):
-            return compiled(ABLATED, rate, folder, row_tiles(rate))
+        with ExitStack() as stack:
+            for module in (over_pixels, over_rows):
+                stack.enter_context(patch.object(module, "stored_matrix", in_own_order))
+            return compiled(name, rate, folder, single_tiles(name, rate))
 
     def tuning(folder: Path) -> Any:
-        network = lower(pruned(ABLATED, rate), example(ABLATED))
+        network = lower(pruned(name, rate), example(name))
         cache = TileCache(options.artifacts / f"{folder.name}_tiles.json")
         started = time.perf_counter()
         tiles = tune(network, host_instruction_set(), find_toolchain(), "ablation", cache=cache)
-        return compiled(ABLATED, rate, folder, tiles, time.perf_counter() - started)
+        return compiled(name, rate, folder, tiles, time.perf_counter() - started)
 
     return {
         "none": none,
-        "reorder": lambda folder: compiled(ABLATED, rate, folder, row_tiles(rate)),
-        "load_elimination": lambda folder: compiled(ABLATED, rate, folder),
+        "reorder": lambda folder: compiled(name, rate, folder, single_tiles(name, rate)),
+        "load_elimination": lambda folder: compiled(name, rate, folder),
         "tuning": tuning,
     }
 
 
-def ablated(rate: float, options: argparse.Namespace) -> dict[str, Any]:
+def ablated(name: str, rate: float, options: argparse.Namespace) -> dict[str, Any]:
     """Step -> the network compiled so; tuning is done once, what an earlier run has found is taken."""
     return {
-        step: compiling(options.artifacts / f"{ABLATED}_{rate:g}_{step}")
-        for step, compiling in steps(rate, options).items()
+        step: compiling(options.artifacts / f"{name}_{rate:g}_{step}")
+        for step, compiling in steps(name, rate, options).items()
     }
 
 
 def ablation(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The network at each step, all in one process."""
-    print(f"\n**{ABLATED}**, ms by step\n", flush=True)
+    """Each network at each step, all in one process."""
     results = []
-    for rate in options.rates:
-        made = ablated(rate, options)
-        models = {step: result.folder for step, result in made.items()}
-        worker = Worker(sys.executable, "espalier", 1, models)
-        times = measured({"espalier": worker}, {model: ("espalier", model) for model in models}, options.rounds)
-        worker.close()
-        milliseconds = {model: 1e3 * median(seconds) for model, seconds in times.items()}
-        seconds = made["tuning"].tuning_seconds
-        results.append({"rate": rate, "ms": milliseconds, "tuning_seconds": seconds})
-        first = milliseconds["none"]
-        told = (f"{step} {value:.3f} ({first / value:.2f}x)" for step, value in milliseconds.items())
-        print(f"- {rate:g}x: {', '.join(told)}; tuning took {seconds:.0f} s", flush=True)
+    for name in options.networks:
+        print(f"\n**{name}**, ms by step\n", flush=True)
+        results += [ablation_at(name, rate, options) for rate in options.rates]
     return results
+
+
+def ablation_at(name: str, rate: float, options: argparse.Namespace) -> dict[str, Any]:
+    """A network at a rate."""
+    made = ablated(name, rate, options)
+    models = {step: result.folder for step, result in made.items()}
+    worker = Worker(sys.executable, "espalier", 1, models)
+    times = measured({"espalier": worker}, {model: ("espalier", model) for model in models}, options.rounds)
+    worker.close()
+    milliseconds = {model: 1e3 * median(seconds) for model, seconds in times.items()}
+    first, seconds = milliseconds["none"], made["tuning"].tuning_seconds
+    told = (f"{step} {value:.4g} ({first / value:.2f}x)" for step, value in milliseconds.items())
+    print(f"- {rate:g}x: {', '.join(told)}; tuning took {seconds:.0f} s", flush=True)
+    gain = interval(times["load_elimination"], times["tuning"])
+    return {"network": name, "rate": rate, "ms": milliseconds, "tuning_seconds": seconds, "tuning_interval": gain}
 
 
 def prepare(options: argparse.Namespace) -> None:
@@ -172,8 +187,9 @@ def prepare(options: argparse.Namespace) -> None:
         for name in options.layers:
             compiled_at(name, options)
     if "ablation" in options.sections:
-        for rate in options.rates:
-            ablated(rate, options)
+        for name in options.networks:
+            for rate in options.rates:
+                ablated(name, rate, options)
 
 
 def parsed() -> argparse.Namespace:
@@ -185,6 +201,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sections", type=words, default=["layers", "ablation"], help="layers, ablation")
     parser.add_argument("--layers", type=words, default=list(LAYERS), help=", ".join(LAYERS))
+    parser.add_argument("--networks", type=words, default=list(ABLATED), help="of the ablation")
     parser.add_argument("--rates", type=lambda text: [float(rate) for rate in words(text)], default=[8.0, 16.0])
     parser.add_argument("--threads", type=lambda text: [int(count) for count in words(text)], default=[1])
     parser.add_argument("--engines", type=words, default=list(OWN_ENGINES))

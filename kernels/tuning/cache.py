@@ -6,12 +6,12 @@ from typing import Any
 
 from ...errors import EspalierError
 from ...files import cache_folder, read_json, write_json
-from ..compiler.emit.tiles import Tile
+from ..compiler.emit.tiles import TILES, Tile
 
 __all__ = ["TileCache"]
 
 #: Of the file; another number's files are not read.
-_VERSION = 1
+_VERSION = 2
 
 
 class TileCache:
@@ -36,7 +36,10 @@ class TileCache:
     def save(self) -> None:
         """Write the file, with what others wrote meanwhile."""
         self._tiles = {**self._read(), **self._tiles}
-        tiles = {signature: dataclasses.asdict(tile) for signature, tile in sorted(self._tiles.items())}
+        tiles = {
+            signature: {"kind": tile.kind, **dataclasses.asdict(tile)}
+            for signature, tile in sorted(self._tiles.items())
+        }
         write_json(self._path, {"version": _VERSION, "tiles": tiles})
 
     def _read(self) -> dict[str, Tile]:
@@ -45,6 +48,10 @@ class TileCache:
             content: Any = read_json(self._path, "tuned tiles")
             if content["version"] != _VERSION:
                 return {}
-            return {signature: Tile(**genes) for signature, genes in content["tiles"].items()}
+            return {signature: _tile(**genes) for signature, genes in content["tiles"].items()}
         except (EspalierError, KeyError, TypeError, AttributeError):
             return {}
+
+
+def _tile(kind: str, **genes: Any) -> Tile:
+    return TILES[kind](**genes)

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..compiler.emit.tiles import Tile
 from ..compiler.ir import Network
@@ -11,8 +12,8 @@ from ..instruction_set import InstructionSet
 from ..toolchain import Toolchain
 from .cache import TileCache
 from .evolution import Evolution
+from .layers import tunable_layers
 from .timing import TimedNetwork, layer_times_us
-from .work import tunable_layers
 
 __all__ = ["Tuning", "tune"]
 
@@ -61,11 +62,9 @@ def tune(
     """
     tuning, cache = tuning or Tuning(), cache or TileCache()
     layers = tunable_layers(network, instruction_set)
-    names = {layer: work.signature(instruction_set, f"{machine}, {threads} threads") for layer, work in layers.items()}
+    names = {layer: work.signature(f"{machine}, {threads} threads") for layer, work in layers.items()}
     known = {layer: tile for layer, name in names.items() if (tile := cache.get(name)) is not None}
-    searches = {
-        layer: Evolution(work, instruction_set, tuning.seed) for layer, work in layers.items() if layer not in known
-    }
+    searches = {layer: Evolution(work, tuning.seed) for layer, work in layers.items() if layer not in known}
     for generation in range(tuning.generations if searches else 0):
         _generation(network, instruction_set, toolchain, searches, known, tuning, threads)
         if report is not None:
@@ -80,7 +79,7 @@ def _generation(
     network: Network,
     instruction_set: InstructionSet,
     toolchain: Toolchain,
-    searches: dict[str, Evolution],
+    searches: dict[str, Evolution[Any]],
     known: dict[str, Tile],
     tuning: Tuning,
     threads: int,

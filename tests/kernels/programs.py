@@ -175,3 +175,20 @@ class OverPixels(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.layer(inputs.flatten(2).transpose(1, 2))[0][:, -1]
+
+
+def with_rounded_weights(module: nn.Module, weight_type: str) -> nn.Module:
+    """The network with its weights replaced, by another way than the one that is tested."""
+    for layer in module.modules():
+        is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels
+        for name, weight in layer.named_parameters(recurse=False):
+            if name.startswith("weight") and weight.ndim > 1 and not is_depthwise:
+                weight.data = rounded_weight(weight.data, weight_type)
+    return module
+
+
+def rounded_weight(weight: Tensor, weight_type: str) -> Tensor:
+    if weight_type == "bfloat16":
+        return weight.bfloat16().float()
+    scale = weight.flatten(1).abs().amax(1).clamp_min(1e-30).div(127).view(-1, *[1] * (weight.ndim - 1))
+    return (weight / scale).round() * scale

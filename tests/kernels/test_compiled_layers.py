@@ -3,9 +3,6 @@
 import pytest
 import torch
 from espalier.graph.placement import ChannelPlacement
-from espalier.kernels.compiler.emit.tiles import Tile, fits
-from espalier.kernels.compiler.lower import lower
-from espalier.kernels.instruction_set import INSTRUCTION_SETS
 from torch import Tensor, nn
 
 from tests.kernels.programs import (
@@ -155,18 +152,6 @@ def test_what_is_no_convolution(compiler: Compiler, isa: str) -> None:
     module, inputs = randomised(Branches(_others())), torch.randn(2, 6, 9, 12)
     found = compiler.network(module, inputs, isa)(inputs)
     assert errors(module, inputs, found) == {}
-
-
-def test_every_tile_of_the_tuner_gives_the_same(compiler: Compiler) -> None:
-    torch.manual_seed(4)
-    one = INSTRUCTION_SETS["avx2"]
-    tiles = [Tile(rows, width, block) for rows in (4, 6, 8) for width in (1, 2, 3) for block in (1, 2, 4)]
-    tiles = [tile for tile in tiles if fits(tile, one, 3)]
-    module = nn.Sequential(*(nn.Conv2d(5, 5, 3, padding=1) for _ in tiles))
-    inputs = torch.randn(1, 5, 4, 5)
-    names = [layer.name for layer in lower(module, inputs).layers]
-    found = compiler.network(module, inputs, "avx2", tiles=dict(zip(names, tiles, strict=True)))(inputs)
-    assert error(found, expected(module, inputs)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("steps", [1, 7, 40])

@@ -33,6 +33,8 @@ from tests.kernels.programs import (
     errors,
     on_each_instruction_set,
     randomised,
+    rounded_weight,
+    with_rounded_weights,
 )
 from tests.kernels.pruned import PrunedConv2d, PrunedLinear, PrunedRecurrent, prune
 from tests.kernels.test_damaged_weights import SANITIZED, needs_sanitizers, with_checksum
@@ -137,28 +139,11 @@ def _images(batch: int = 2) -> Tensor:
     return torch.randn(batch, 6, 4, 9, generator=torch.Generator().manual_seed(0))
 
 
-def _with_rounded_weights(module: nn.Module, weight_type: str) -> nn.Module:
-    """The network with its weights replaced, by another way than the one that is tested."""
-    for layer in module.modules():
-        is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels
-        for name, weight in layer.named_parameters(recurse=False):
-            if name.startswith("weight") and weight.ndim > 1 and not is_depthwise:
-                weight.data = _rounded_weight(weight.data, weight_type)
-    return module
-
-
-def _rounded_weight(weight: Tensor, weight_type: str) -> Tensor:
-    if weight_type == "bfloat16":
-        return weight.bfloat16().float()
-    scale = weight.flatten(1).abs().amax(1).clamp_min(1e-30).div(127).view(-1, *[1] * (weight.ndim - 1))
-    return (weight / scale).round() * scale
-
-
 @of_few_bits
 @on_each_instruction_set
 def test_every_kernel_against_rounded_weights(compiler: Compiler, isa: str, weight_type: str) -> None:
     files = compiler.files(_kernels(), _images(), isa, weight_type=weight_type)
-    wanted = _with_rounded_weights(_kernels(), weight_type)
+    wanted = with_rounded_weights(_kernels(), weight_type)
     assert isinstance(wanted, Branches)
     for threads in (1, 2):
         found = CompiledNetwork(files.library, files.weights, threads)(_images())
@@ -170,7 +155,7 @@ def test_every_kernel_against_rounded_weights(compiler: Compiler, isa: str, weig
 
 @of_few_bits
 def test_the_reference_rounds_what_the_compiler_rounds(weight_type: str) -> None:
-    module, wanted = _kernels(), _with_rounded_weights(_kernels(), weight_type)
+    module, wanted = _kernels(), with_rounded_weights(_kernels(), weight_type)
     with torch.no_grad(), RoundedWeights(weight_type):
         first, second = module(_images()), module(_images())
     with torch.no_grad():
@@ -179,8 +164,8 @@ def test_the_reference_rounds_what_the_compiler_rounds(weight_type: str) -> None
         convolution = nn.Conv2d(2, 2, 1)
         with RoundedWeights(weight_type):
             called = nn.functional.conv2d(torch.ones(1, 2, 1, 1), weight=convolution.weight, groups=1)
-        rounded_weight = _rounded_weight(convolution.weight, weight_type)
-        assert torch.allclose(called.flatten(), rounded_weight.sum((1, 2, 3)), atol=1e-6)
+        own = rounded_weight(convolution.weight, weight_type)
+        assert torch.allclose(called.flatten(), own.sum((1, 2, 3)), atol=1e-6)
 
 
 @of_few_bits
@@ -223,7 +208,7 @@ def test_sanitizers_find_nothing(tmp_path: Path, weight_type: str) -> None:
     """Good files run clean; weights may be any bytes; indices, scales or not, lead nowhere."""
     module = _kernels()
     driver = Driver(tmp_path, module, _images(), HOST_SETS[-1], SANITIZED, weight_type=weight_type)
-    wanted = _with_rounded_weights(_kernels(), weight_type)
+    wanted = with_rounded_weights(_kernels(), weight_type)
     for threads in (1, 2):
         assert errors(wanted, _images(), driver.outputs(threads)) == {}  # type: ignore[arg-type]  # branches
     chance, good = np.random.default_rng(0), driver.source.weights
@@ -245,7 +230,7 @@ def test_sanitizers_find_nothing(tmp_path: Path, weight_type: str) -> None:
 def test_neon_gives_what_pytorch_gives(tmp_path: Path, weight_type: str) -> None:
     command = (*find_toolchain("aarch64-linux-musl").command, "-O1", "-static")
     driver = Driver(tmp_path, _kernels(), _images(), "neon", command, ["qemu-aarch64"], weight_type)
-    wanted = _with_rounded_weights(_kernels(), weight_type)
+    wanted = with_rounded_weights(_kernels(), weight_type)
     assert errors(wanted, _images(), driver.outputs(2)) == {}  # type: ignore[arg-type]  # branches
 
 

@@ -4,20 +4,18 @@ from ..ir import Convolution
 from .over_pixels import emit_over_pixels
 from .over_rows import emit_over_rows
 from .program import Program
-from .tiles import Tile
 
 __all__ = ["emit_convolution"]
 
 
-def emit_convolution(program: Program, layer: Convolution, tile: Tile | None = None) -> None:
+def emit_convolution(program: Program, layer: Convolution) -> None:
     """Add a convolution to a program.
 
     Args:
         program: Is changed.
         layer: After all passes.
-        tile: A tuner's choice; the default where None.
     """
     if program.layouts[layer.name].is_planar:
-        emit_over_pixels(program, layer, tile)
+        emit_over_pixels(program, layer)
     else:
         emit_over_rows(program, layer)

@@ -92,12 +92,12 @@ def emit_network(
     strips = {name: strip for chain in chains for name, strip in chain.strips.items()}
     layouts |= {name: short_layout(layouts[name], strip) for name, strip in strips.items() if strip.is_short}
     places, floats = _places(network, layouts, chains)
-    program = Program(instruction_set, layouts, places, floats, strips=strips)
+    program = Program(instruction_set, layouts, places, floats, tiles or {}, strips)
     if not (is_bare or program.is_given(INPUT)):
         _emit_input(program, network)
     ends = {list(chain.strips)[-1]: chain for chain in chains}
     for layer in network.layers:
-        _emit(program, layer, (tiles or {}).get(layer.name))
+        _emit(program, layer)
         if layer.name in ends:
             _emit_loop(program, ends[layer.name])
     if not is_bare:
@@ -155,14 +155,14 @@ def _emit_output(program: Program, network: Network) -> None:
     program.layer("output", text + loops(layout, f"o[{place}] = i[{at(layout)}];"))
 
 
-def _emit(program: Program, layer: Layer, tile: Tile | None) -> None:
+def _emit(program: Program, layer: Layer) -> None:
     if isinstance(layer, Convolution) and not layer.is_depthwise:
-        emit_convolution(program, layer, tile)
+        emit_convolution(program, layer)
     else:
         _EMITTERS[type(layer)](program, layer)
 
 
-#: How the layers are emitted that a tuner has no choices for; of the convolutions those are the depthwise ones.
+#: How the layers are emitted; of the convolutions the depthwise ones.
 _EMITTERS: dict[type[Layer], Callable[[Program, Any], None]] = {
     Activation: emit_by_element,
     Add: emit_by_element,

@@ -13,16 +13,16 @@ from .prelude import activated
 from .program import Program, numbers, table
 from .reading import Reading, gathered, in_place
 from .strips import heights, rows_of_strip
-from .tiles import Tile, default_tile
+from .tiles import PixelTile, default_pixel_tile
 
 __all__ = ["emit_over_pixels"]
 
 
-def emit_over_pixels(program: Program, layer: Convolution, tile: Tile | None) -> None:
+def emit_over_pixels(program: Program, layer: Convolution) -> None:
     """Add a convolution to a program whose output is laid out plane by plane."""
     out = program.layouts[layer.name]
     vectors = -(-out.points // program.lanes)
-    tile = tile or default_tile(program.instruction_set, vectors)
+    tile = program.tile(layer.name, PixelTile) or default_pixel_tile(program.instruction_set, vectors)
     reading = None if program.is_given(layer.inputs[0]) else in_place(program, layer)
     if reading is None or (reading.down, reading.across) != (out.row_stride, 1):
         reading = gathered(program, layer, out.row_stride)
@@ -48,7 +48,7 @@ class _Body:
         program: Program,
         layer: Convolution,
         out: Layout,
-        tile: Tile,
+        tile: PixelTile,
         packed: Packed,
         parts: int,
         is_added: bool,

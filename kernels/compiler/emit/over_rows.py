@@ -5,21 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...bcrc import Bcrc
 from ...weight_types import FLOAT32
 from ..ir import Convolution
 from ..layout import Layout
 from .over_pixels import title
-from .panels import Packed, live_rows, pack, panels_of, stored_matrix
+from .panels import Packed, dense_matrix, live_rows, pack, panels_of, stored_matrix
 from .point_kernels import PointKernel
 from .prelude import activated
 from .program import Program, numbers, table
 from .reading import Reading, in_place, padded_copy
+from .tiles import PointTile, default_point_tile
 
 __all__ = ["emit_over_rows"]
-
-#: Sums of a register tile where registers are plenty.
-_SUMS = 24
 
 
 @dataclass(frozen=True)
@@ -45,27 +42,18 @@ def emit_over_rows(program: Program, layer: Convolution) -> None:
     """Add a convolution to a program whose output is laid out point by point."""
     out, lanes = program.layouts[layer.name], program.lanes
     reading = in_place(program, layer) or padded_copy(program, layer)
-    stored = stored_matrix(layer, lanes)
-    vectors, points = _tile_size(program, stored, layer.shape[1] * layer.shape[2])
-    tiles = _tiles(layer, reading, out, points)
-    panels, is_added = panels_of(stored, vectors * lanes, live_rows(layer))
+    tile = program.tile(layer.name, PointTile)
+    stored = dense_matrix(layer) if tile is not None and tile.is_dense else stored_matrix(layer, lanes)
+    if tile is None:
+        points = layer.shape[1] * layer.shape[2]
+        tile = default_point_tile(program.instruction_set, np.diff(stored.occurrence).tolist(), points)
+    panels, is_added = panels_of(stored, tile.vectors * lanes, live_rows(layer))
     packed = pack(panels, layer.bias, reading.offset, lanes, layer.scale)
-    body = _body(program, layer, out, reading, packed, tiles, is_added)
+    body = _body(program, layer, out, reading, packed, tile, is_added)
     program.layer(title(layer, stored), body)
 
 
-def _tile_size(program: Program, stored: Bcrc, points: int) -> tuple[int, int]:
-    """Vectors of rows and points of a register tile: as many vectors as most rows share their columns with."""
-    sums = min(_SUMS, program.instruction_set.registers - 6)
-    sizes = np.diff(stored.occurrence)
-    rows = np.average(sizes, weights=sizes) if len(sizes) else 1
-    shared = max(1, int(rows) // program.lanes)
-    vectors = 3 if shared % 3 == 0 else 2 if shared % 2 == 0 else 1
-    at_once = min(points, max(1, sums // vectors))
-    return max(vectors, min(shared, 4, sums // at_once)) if points == at_once else vectors, at_once
-
-
-def _tiles(layer: Convolution, reading: Reading, out: Layout, at_once: int) -> list[_Points]:
+def _parts(layer: Convolution, reading: Reading, out: Layout, at_once: int) -> list[_Points]:
     """Points at even distances, those of a sequence, need one kernel for all whole tiles and one for the rest."""
     points = [(y, x) for y in range(layer.shape[1]) for x in range(layer.shape[2])]
     inputs = [y * reading.down + x * reading.across for y, x in points]
@@ -77,10 +65,10 @@ def _tiles(layer: Convolution, reading: Reading, out: Layout, at_once: int) -> l
     step, out_step = steps.pop()
     width = -(-len(points) // -(-len(points) // at_once))
     whole, rest = divmod(len(points), width)
-    tiles = [_Points(whole, tuple(inputs[:width]), tuple(outputs[:width]), step * width, out_step * width)]
+    parts = [_Points(whole, tuple(inputs[:width]), tuple(outputs[:width]), step * width, out_step * width)]
     if rest:
-        tiles.append(_Points(1, tuple(inputs[whole * width :]), tuple(outputs[whole * width :])))
-    return tiles
+        parts.append(_Points(1, tuple(inputs[whole * width :]), tuple(outputs[whole * width :])))
+    return parts
 
 
 def _body(
@@ -89,16 +77,17 @@ def _body(
     out: Layout,
     reading: Reading,
     packed: Packed,
-    tiles: Sequence[_Points],
+    tile: PointTile,
     is_added: bool,
 ) -> str:
+    parts = _parts(layer, reading, out, tile.points)
     index_type, offsets = program.indices(packed.offsets)
     panels = len(packed.lines)
     share = f"  share_costs(costs, {panels}, t, threads, &from, &to);\n"
     before = after = ""
     if is_added:
         share = f"  (void)costs; if (t) return;\n  from = 0; to = {panels};\n"
-        before, after = _around_sums(program, layer, out, tiles)
+        before, after = _around_sums(program, layer, out, parts)
     lines = [
         table("panels", packed.lines),
         numbers("rows", [row * out.channel_stride for row in packed.rows]) + numbers("costs", packed.costs),
@@ -111,35 +100,37 @@ def _body(
         f"  int from, to;\n{share}{before}",
         "  for (int p = from; p < to; p++) {\n    const int32_t *q = panels[p];\n",
     ]
-    for tile in tiles:
-        lines.append(f"    for (int i = 0; i < {tile.repeats}; i++)\n      switch (q[0]) {{\n")
+    for part in parts:
+        lines.append(f"    for (int i = 0; i < {part.repeats}; i++)\n      switch (q[0]) {{\n")
         for vectors in packed.heights:
             kernel = PointKernel(
                 vectors,
-                tile.inputs,
-                tile.outputs,
+                part.inputs,
+                part.outputs,
                 out.channel_stride,
                 index_type,
                 layer.activation,
                 bool(layer.residual),
                 is_added,
+                tile.unrolled(vectors * len(part.inputs)),
+                tile.prefetches,
                 layer.weight_type,
             )
             scale = "" if layer.weight_type == FLOAT32 else ", scale + q[5]"
             lines.append(
-                f"      case {vectors}: {program.kernel_for(kernel)}(x + i * {tile.input_step}, offsets + q[2], "
-                f"w + q[3], q[1], bias + q[5], o + i * {tile.output_step}, rows + q[4], q[6], q[7], "
-                f"r + i * {tile.output_step}{scale}); break;\n"
+                f"      case {vectors}: {program.kernel_for(kernel)}(x + i * {part.input_step}, offsets + q[2], "
+                f"w + q[3], q[1], bias + q[5], o + i * {part.output_step}, rows + q[4], q[6], q[7], "
+                f"r + i * {part.output_step}{scale}); break;\n"
             )
         lines.append("      }\n")
     return "".join([*lines, "  }\n", after])
 
 
-def _around_sums(program: Program, layer: Convolution, out: Layout, tiles: Sequence[_Points]) -> tuple[str, str]:
+def _around_sums(program: Program, layer: Convolution, out: Layout, parts: Sequence[_Points]) -> tuple[str, str]:
     """Where a row is in several panels: sums begin with bias and residual, the activation comes at the end."""
     live = live_rows(layer)
     places = [
-        place + repeat * tile.output_step for tile in tiles for repeat in range(tile.repeats) for place in tile.outputs
+        place + repeat * part.output_step for part in parts for repeat in range(part.repeats) for place in part.outputs
     ]
     over = f"  for (int k = 0; k < {len(live)}; k++)\n    for (int i = 0; i < {len(places)}; i++) "
     residual = " + r[live[k] + places[i]]" if layer.residual else ""

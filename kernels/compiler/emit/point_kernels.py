@@ -12,12 +12,6 @@ from .prelude import activated
 
 __all__ = ["PointKernel"]
 
-#: Sums that are open at once at least, so that no multiplication waits for the one before it.
-_OPEN_SUMS = 8
-
-#: The most numbers of a column's inputs that are unrolled.
-_MOST_UNROLLED = 8
-
 
 @dataclass(frozen=True)
 class PointKernel:
@@ -32,6 +26,8 @@ class PointKernel:
         activation: Computed at the end.
         has_residual: Whether a tensor is added before it.
         accumulates: Whether it adds to what is there, and does nothing else.
+        unrolled: Columns that a pass of its loop computes, each with sums of its own.
+        prefetches: Whether it fetches weights ahead.
         weight_type: Of the weights; all but floats have a scale for each row.
     """
 
@@ -43,6 +39,8 @@ class PointKernel:
     activation: str
     has_residual: bool
     accumulates: bool
+    unrolled: int
+    prefetches: bool = True
     weight_type: str = FLOAT32
 
     def text(self, name: str) -> str:
@@ -50,7 +48,7 @@ class PointKernel:
 
         It computes `count` rows; where those of each vector are adjacent they are stored as vectors.
         """
-        unrolled = max(1, min(_MOST_UNROLLED, _OPEN_SUMS // (self.vectors * len(self.inputs))))
+        unrolled = self.unrolled
         sums = [(vector, point) for vector in range(self.vectors) for point in range(len(self.inputs))]
         out = "float *restrict out"
         residual = "residual, const float *restrict scale" if self._is_scaled else "residual"
@@ -63,7 +61,8 @@ class PointKernel:
         for copy in range(unrolled):
             lines += [f"  v a{vector}_{point}_{copy} = splat(0.0f);" for vector, point in sums]
         lines += ["  int c = 0;", f"  for (; c + {unrolled} <= columns; c += {unrolled}) {{"]
-        lines.append(f"    {prefetched(self.weight_type, 'w', f'{unrolled * self.vectors} * L')}")
+        if self.prefetches:
+            lines.append(f"    {prefetched(self.weight_type, 'w', f'{unrolled * self.vectors} * L')}")
         for copy in range(unrolled):
             lines += self._column(copy, copy)
         lines += [f"    w += {unrolled * self.vectors} * L;", "  }"]

@@ -1,8 +1,8 @@
 """What is gathered while layers are emitted: functions, their order, weights, memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,11 @@ from ..layout import Layout
 from ..strips import Strip
 from .decoding import C_TYPES
 from .point_kernels import PointKernel
+from .tiles import Tile
 
 __all__ = ["MAX_THREADS", "Loop", "Program", "Section"]
+
+_TileT = TypeVar("_TileT", bound=Tile)
 
 #: Of one network.
 MAX_THREADS = 16
@@ -66,6 +69,7 @@ class Program:
         instruction_set: Whose vectors are used.
         layouts: Of every tensor by name.
         places: Where every tensor begins in the arena, in floats.
+        tiles: A tuner's choices by layer.
         strips: Of the tensors that are made strip by strip.
         owners: Of each function of `calls` the layer that it is of.
         loops: Which of `calls` are repeated, strip by strip.
@@ -76,6 +80,7 @@ class Program:
     layouts: dict[str, Layout]
     places: dict[str, int]
     arena_floats: int = 0
+    tiles: Mapping[str, Tile] = field(default_factory=dict)
     strips: dict[str, Strip] = field(default_factory=dict)
     scratch_floats: int = 0
     private_floats: int = 0
@@ -109,6 +114,17 @@ class Program:
     def is_given(self, name: str) -> bool:
         """Whether a tensor is the user's, beyond whose end nothing may be read."""
         return name == INPUT and self.layouts[name].length == 0
+
+    def tile(self, name: str, kind: type[_TileT]) -> _TileT | None:
+        """A tuner's choice for a layer; None where it made none.
+
+        Raises:
+            ValueError: It is for another kind of kernel.
+        """
+        tile = self.tiles.get(name)
+        if tile is not None and not isinstance(tile, kind):
+            raise ValueError(f"layer {name!r} is computed over {kind.kind}: expected a {kind.__name__}, got {tile}")
+        return tile
 
     def scratch(self, floats: int) -> str:
         """C for the address of memory that a layer may use while it runs."""
@@ -175,11 +191,20 @@ class Program:
         self._point_kernels[name] = text
         return self.kernel(name, text.replace("NAME", name))
 
-    def layer(self, title: str, body: str, of_strips: bool = False) -> None:
-        """Add a layer: the body of a function of `n`, the network, and `t`, the thread; of strips of `s`, too."""
+    def layer(self, title: str, body: str, of_strips: bool = False, is_apart: bool = False) -> None:
+        """Add a layer: the body of a function of `n`, the network, and `t`, the thread; of strips of `s`, too.
+
+        Args:
+            title: A comment.
+            body: C.
+            of_strips: Whether it is computed strip by strip.
+            is_apart: Whether it stays a function of its own when the C compiler would merge it into its caller.
+        """
         name = f"layer_{len(self.functions)}"
+        apart = "__attribute__((noinline)) " if is_apart else ""
+        arguments = f"const struct network *n, int t{', int s' if of_strips else ''}"
         self.functions.append(
-            f"/* {title} */\nstatic void {name}(const struct network *n, int t{', int s' if of_strips else ''}) {{\n"
+            f"/* {title} */\n{apart}static void {name}({arguments}) {{\n"
             f"  float *restrict a = n->arena;\n  const int threads = n->threads;\n"
             f"  (void)a; (void)threads; (void)t;{' (void)s;' if of_strips else ''}\n{body}}}\n"
         )
