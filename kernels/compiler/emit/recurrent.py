@@ -77,7 +77,9 @@ def _emit_steps(program: Program, layer: Recurrent, products: str) -> None:
         f"    const float *h = s ? o + ({before}) * {out.point_stride} : o;\n",
         f"    const float *g = products + (ptrdiff_t)k * {program.layouts[products].point_stride};\n",
         f"    float *next = o + (ptrdiff_t)k * {out.point_stride};\n",
-        "    for (int i = first; i < last; i++) {\n      const int j = i * L;\n",
+        # There and back again: the weights that a step ends with are still in the second cache when the next begins.
+        "    for (int turn = first; turn < last; turn++) {\n",
+        "      const int i = s & 1 ? first + last - 1 - turn : turn;\n      const int j = i * L;\n",
         f"      const int lanes = j + L <= {hidden} ? L : {hidden} - j;\n",
         f"      const int32_t (*q)[3] = panels + i * {gates};\n      v h0 = splat(0.0f), old = h0",
         *(f", p{gate} = h0" for gate in range(gates)),
