@@ -59,12 +59,13 @@ class Refit:
     def apply(self, plan: Plan) -> nn.Module:
         """The network of a plan of the bank's space, with its batch-norms as they were: recalibration comes after."""
         network = assemble(self._model, plan, self._bank)
-        walk, positions = self._bank.space.indices(plan), self._bank.space.positions
+        walk = self._bank.space.indices(plan)
         refitters: dict[str, tuple[tuple[int, ...], _Refitter]] = {}
-        for site in _sites_to_refit(plan, self._bank):
+        for position in _positions_to_refit(walk, plan, self._bank):
+            site = self._bank.space.sites[position]
             path = site.layers[-1]
             # What arrives at a layer is decided by the choices before it.
-            begin = walk[: positions[site.name] + 1]
+            begin = walk[: position + 1]
             layer = self._remembered.get(begin)
             if layer is None:
                 layer = _Refitter(self._model, plan, self._bank, site, self._targets[site.name])
@@ -113,16 +114,15 @@ def _is_solvable(site: Site) -> bool:
     return site.kind == "head" or (site.kind in ("conv2d", "linear") and site.groups == 1)
 
 
-def _sites_to_refit(plan: Plan, bank: Bank) -> list[Site]:
-    """Sites whose inputs a plan changes and whose layers can be solved again."""
+def _positions_to_refit(walk: tuple[int, ...], plan: Plan, bank: Bank) -> list[int]:
+    """Places of the sites whose inputs a plan changes and whose layers can be solved again."""
     space = bank.space
-    walk = space.indices(plan)
-    affected: list[Site] = []
+    affected: list[int] = []
     changed = False
     for position, site in enumerate(space.sites):
         is_kept_head = site.kind == "head" and walk[position] == 0
         if changed and _is_solvable(site) and not is_kept_head and not space.is_swallowed(position, walk):
-            affected.append(site)
+            affected.append(position)
         # A width changes what is read after the first layer that writes into it, not what that one reads.
         is_replaced = walk[position] > 0 and site.kind != "width"
         changed = changed or is_replaced or any(space.state(site, plan))
@@ -150,7 +150,7 @@ def _site_outputs(model: nn.Module, sites: list[Site], inputs: Tensor) -> dict[s
 
 
 def _images_needed(site: Site, channels: int, outputs: Tensor) -> int:
-    """Images whose patches tell enough of a layer that reads so many channels; more than there are for a linear one."""
+    """Images whose patches tell enough of a layer that reads so many channels; for a linear layer, all of them."""
     if site.geometry is None:
         return len(outputs)
     return max(_CHUNK, -(-_ROWS_PER_INPUT * channels * math.prod(site.geometry.kernel) // outputs[0, 0].numel()))

@@ -57,7 +57,7 @@ class EvaluatedPlan:
 
     Attributes:
         metrics: Accuracy and costs.
-        seconds: How long the evaluation took, when it was done.
+        seconds: How long the evaluation took, when it was done; of plans judged side by side, since the one before.
         repeated: Whether it was answered from the store.
     """
 
@@ -215,6 +215,7 @@ class LocalEvaluator:
         # would take another way. Fresh layers draw their first weights.
         with torch.random.fork_rng(devices=[]), single_threaded_workers() as pool:
             started = time.perf_counter()
+            # First come, first served: who waits for a network never keeps its maker waiting.
             networks = [pool.submit(self._executable, plan) for plan in plans]
             answers = [[pool.submit(_right, network, *batch) for batch in self._batches] for network in networks]
             for parts in answers:
@@ -225,6 +226,7 @@ class LocalEvaluator:
 
     def _make_ready(self) -> None:
         """Compute what all plans share, before several threads ask for it."""
+        # Each of these is made when it is first asked for.
         _ = self._batches, self._recalibration, self._refit_images and self._refit, self._tuning_steps and self._tuning
 
     def _executable(self, plan: Plan) -> nn.Module:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from .decoding import C_TYPES, loaded, prefetched
-from .tiles import default_state_tile
 
 __all__ = ["StateKernel"]
 
@@ -30,10 +29,8 @@ class StateKernel:
     @property
     def name(self) -> str:
         """Of the C function."""
-        kind = f"{self.gates}_{self.index_type.removesuffix('_t')}_{self.weight_type}"
-        usual = default_state_tile(self.gates, True, 0).copies
-        ending = ("_far" if self.prefetches else "") + (f"_by_{self.copies}" if self.copies != usual else "")
-        return f"state_products_{kind}{ending}"
+        kind = f"{self.gates}_by_{self.copies}_{self.index_type.removesuffix('_t')}_{self.weight_type}"
+        return f"state_products_{kind}{'_far' if self.prefetches else ''}"
 
     def text(self) -> str:
         """The C function."""
