@@ -247,3 +247,9 @@ def test_check_node_looks_inside_lists() -> None:
     with pytest.raises(EspalierError, match=r"space\.parts\[0\]\.accuracy='x': input should be a valid number"):
         check_node("space", node)
     check_node("space", {"_target_": "builtins.dict", "anything": 1})
+
+
+@pytest.mark.parametrize(("experiment", "budget"), [("smoke", 20), ("pi_latency", 200)])
+def test_an_experiment_sets_the_budget(run: Run, experiment: str, budget: int) -> None:
+    assert f"\nbudget: {budget}\n" in run("search", f"experiment={experiment}", "--cfg", "job").out
+    assert "\nbudget: 7\n" in run("search", f"experiment={experiment}", "budget=7", "--cfg", "job").out
