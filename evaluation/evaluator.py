@@ -27,6 +27,7 @@ from ..graph.graph import Operator
 from ..graph.integers import with_conversions
 from ..graph.layers import executable
 from ..graph.memory import peak_activation_bytes, weight_bytes
+from ..graph.overwriting import overwritable, overwriting
 from ..hw_models.cost import Estimate, HardwareModel, skips_blocks
 from ..tasks.accuracy import BATCH_SIZE, count_right
 from ..tasks.task import Task
@@ -127,6 +128,7 @@ class LocalEvaluator:
         self._tuning_rate = tuning_rate
         self._realiser = self._realiser_for(device)
         self._sizes = SizeCounter(task.model, bank, survey.batch_norm_pairs)
+        self._overwritable = overwritable(survey.graph)
         self._costs: dict[str, Metrics] = {}
 
     def on(self, device: HardwareModel) -> "LocalEvaluator":
@@ -230,7 +232,7 @@ class LocalEvaluator:
         _ = self._batches, self._recalibration, self._refit_images and self._refit, self._tuning_steps and self._tuning
 
     def _executable(self, plan: Plan) -> nn.Module:
-        return executable(self.network(plan))
+        return overwriting(executable(self.network(plan)), self._overwritable)
 
     def costs(self, plan: Plan) -> Metrics:
         """The costs of a plan, with an accuracy of nan.
