@@ -8,10 +8,13 @@ All tensors are float64.
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = [
+    "Floats",
     "compensation",
     "least_squares",
     "output_basis",
@@ -23,6 +26,8 @@ __all__ = [
     "solve_right",
     "whitened_basis",
 ]
+
+Floats = NDArray[np.float64]
 
 #: Columns that are rounded before the later ones are updated.
 _BLOCK = 64
@@ -156,7 +161,7 @@ def compensation(covariance: Tensor) -> Tensor:
     return factor
 
 
-def round_in_sequence(weight: Tensor, factor: Tensor, rounded: Callable[[int, Tensor], Tensor]) -> Tensor:
+def round_in_sequence(weight: Tensor, factor: Tensor, rounded: Callable[[int, Floats], Floats]) -> Tensor:
     """Round the inputs' weights one column after the other, the later columns making up for each error.
 
     Optimal brain compression in its fixed-order form (Frantar et al. 2022, arXiv 2210.17323, eqs. 2 and 3), with the
@@ -170,15 +175,21 @@ def round_in_sequence(weight: Tensor, factor: Tensor, rounded: Callable[[int, Te
     Returns:
         The rounded weights, shape (outputs, K).
     """
-    remaining = weight.clone()
-    for start in range(0, weight.shape[1], _BLOCK):
-        stop = min(start + _BLOCK, weight.shape[1])
-        errors = torch.zeros(weight.shape[0], stop - start, dtype=weight.dtype)
-        for column in range(start, stop):
-            values = rounded(column, remaining[:, column])
-            error = (remaining[:, column] - values) / factor[column, column]
-            remaining[:, column] = values
-            remaining[:, column + 1 : stop] -= torch.outer(error, factor[column, column + 1 : stop])
-            errors[:, column - start] = error
-        remaining[:, stop:] -= errors @ factor[start:stop, stop:]
-    return remaining
+    # In NumPy, whose calls on a few dozen numbers cost a tenth of PyTorch's, and with a column's numbers side by side.
+    remaining = weight.T.clone(memory_format=torch.contiguous_format).numpy()
+    for start in range(0, len(remaining), _BLOCK):
+        stop = min(start + _BLOCK, len(remaining))
+        errors = _round_block(remaining[start:stop], factor[start:stop, start:stop].numpy(), start, rounded)
+        torch.from_numpy(remaining)[stop:] -= factor[start:stop, stop:].T @ torch.from_numpy(errors)
+    return torch.from_numpy(np.ascontiguousarray(remaining.T))
+
+
+def _round_block(block: Floats, factor: Floats, first: int, rounded: Callable[[int, Floats], Floats]) -> Floats:
+    """Round the columns of a block, which are rows here, in place; gives their errors over the factor's diagonal."""
+    errors = np.empty_like(block)
+    for row, column in enumerate(block):
+        values = rounded(first + row, column)
+        errors[row] = (column - values) / factor[row, row]
+        column[:] = values
+        block[row + 1 :] -= factor[row, row + 1 :, None] * errors[row]
+    return errors

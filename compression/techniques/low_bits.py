@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from ..choice import Choice
-from ..fitting import round_in_sequence
+from ..fitting import Floats, round_in_sequence
 from ..layers import Codec, UniformCodec
 from ..site import Site
 from .ranges import checked
@@ -48,11 +49,12 @@ class LowBits(StoringTechnique):
         bits = int(choice["bits"])
         limit = UniformCodec.limit_of(bits)
         scale = _scale(weight, limit)
-        mask = weight.mask
+        kept = None if weight.mask is None else weight.mask.T.numpy()
+        steps = scale.numpy()
 
-        def rounded(column: int, values: Tensor) -> Tensor:
-            codes = (values / scale).round().clamp(-limit, limit)
-            return codes * scale if mask is None else codes * scale * mask[:, column]
+        def rounded(column: int, values: Floats) -> Floats:
+            multiples: Floats = np.minimum(np.maximum(np.rint(values / steps), -limit), limit) * steps
+            return multiples if kept is None else multiples * kept[column]
 
         matrix = round_in_sequence(weight.matrix, weight.factor, rounded)
         codes = (matrix / scale[:, None]).round().long()

@@ -58,4 +58,5 @@ def salience(weight: Weight) -> Tensor:
 
 def pruned(weight: Weight, mask: Tensor) -> Tensor:
     """The matrix with zeros outside `mask` (outputs, K), in which the weights that stay make up for those that go."""
-    return round_in_sequence(weight.matrix, weight.factor, lambda column, values: values * mask[:, column])
+    kept = mask.T.numpy()
+    return round_in_sequence(weight.matrix, weight.factor, lambda column, values: values * kept[column])

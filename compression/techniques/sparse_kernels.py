@@ -73,4 +73,5 @@ def _thinned(dense: Tensor, covariance: Tensor, count: int) -> tuple[Tensor, Ten
     mask[salience.flatten().topk(count).indices] = True
     mask = mask.view_as(dense)
     factor = compensation(covariance)
-    return round_in_sequence(dense, factor, lambda column, values: values * mask[:, column]), mask
+    kept = mask.T.numpy()
+    return round_in_sequence(dense, factor, lambda column, values: values * kept[column]), mask

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 from typing_extensions import override
 
 from ..choice import Choice
-from ..fitting import round_in_sequence
+from ..fitting import Floats, round_in_sequence
 from ..layers import Codec, SharedCodec, SparseSharedCodec
 from ..site import Site
 from .ranges import checked
@@ -58,9 +59,11 @@ class WeightSharing(StoringTechnique):
         codebook = _codebook(weight, kept, scale, 2 ** int(choice["bits"]))
         middles = (codebook[1:] + codebook[:-1]) / 2
 
-        def rounded(column: int, values: Tensor) -> Tensor:
-            nearest = codebook[torch.bucketize((values / scale).contiguous(), middles)]
-            return nearest * scale * kept[:, column]
+        values_of, bounds, sizes, left = (t.numpy() for t in (codebook, middles, scale, kept.T))
+
+        def rounded(column: int, values: Floats) -> Floats:
+            nearest: Floats = values_of[np.searchsorted(bounds, values / sizes)] * sizes * left[column]
+            return nearest
 
         matrix = round_in_sequence(weight.matrix, weight.factor, rounded)
         indices = torch.bucketize(matrix / scale[:, None], middles)

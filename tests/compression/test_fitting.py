@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from espalier.compression.fitting import (
+    Floats,
     compensation,
     least_squares,
     output_basis,
@@ -103,8 +104,8 @@ def test_whitened_basis_is_the_best_row_space(inputs: Tensor, weight: Tensor) ->
 def test_rounding_in_sequence_beats_rounding_alone(inputs: Tensor, weight: Tensor) -> None:
     covariance = _covariance(inputs)
 
-    def rounded(_: int, column: Tensor) -> Tensor:
-        return (column * 2).round() / 2
+    def rounded(_: int, column: Floats) -> Floats:
+        return np.rint(column * 2) / 2
 
     sequence = round_in_sequence(weight, compensation(covariance), rounded)
     assert torch.equal(sequence, (sequence * 2).round() / 2)
