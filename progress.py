@@ -13,6 +13,9 @@ __all__ = ["Advance", "console", "results", "step"]
 
 console = Console(stderr=True, highlight=False)
 
+#: Between lines about a step that is not over, where there is no terminal to draw a bar on.
+_EVERY_SECONDS = 30.0
+
 
 def results() -> Console:
     """Standard output, for what a command was asked for; wide where nobody's terminal limits it."""
@@ -38,6 +41,16 @@ def step(description: str, total: float | None = None) -> Iterator[Advance]:
         What to call whenever something is done.
     """
     started = time.perf_counter()
+    if console.is_terminal:
+        with _bar(description, total) as advance:
+            yield advance
+    else:
+        yield _Lines(description, total)
+    console.print(f"{description:<28} {time.perf_counter() - started:6.1f} s")
+
+
+@contextmanager
+def _bar(description: str, total: float | None) -> Iterator[Advance]:
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(bar_width=24),
@@ -46,7 +59,7 @@ def step(description: str, total: float | None = None) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(description, total=total, remark="")
 
         def advance(units: float = 1, remark: str = "") -> None:
@@ -55,4 +68,24 @@ def step(description: str, total: float | None = None) -> Iterator[Advance]:
                 progress.update(task, remark=remark)
 
         yield advance
-    console.print(f"{description:<28} {time.perf_counter() - started:6.1f} s")
+
+
+class _Lines:
+    """Now and then a line in a log, so that a long step does not look like one that hangs."""
+
+    def __init__(self, description: str, total: float | None) -> None:
+        self._description = description
+        self._total = total
+        self._done = 0.0
+        self._started = self._said = time.perf_counter()
+
+    def __call__(self, units: float = 1, remark: str = "") -> None:
+        self._done += units
+        now = time.perf_counter()
+        if self._total is None or not 0 < self._done < self._total or now - self._said < _EVERY_SECONDS:
+            return
+        self._said = now
+        share = self._done / self._total
+        left = (now - self._started) * (1 - share) / share
+        parts = (f"{self._description:<28} {100 * share:4.0f} %, about {left:.0f} s left", remark)
+        console.print("; ".join(part for part in parts if part))
