@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import espalier
@@ -27,6 +28,25 @@ def test_compression_steps_aside_when_imported_as_top_level(tmp_path: Path) -> N
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
+
+
+def test_an_installed_package_has_all_of_its_parts() -> None:
+    """In a checkout a part that nobody listed is found all the same."""
+    setup = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    outside = ("benchmarks", "build", "docs", "examples", "tests")
+    tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    files = [Path(name) for name in tracked.splitlines() if not name.startswith((".", *outside))]
+    folders = {file.parent for file in files if file.suffix in (".py", ".yaml")}
+    parts = {".".join(("espalier", *folder.parts)) for folder in folders if folder.parts[:1] != ("conf",)}
+    assert set(setup["packages"]) == parts | {"espalier.conf"}
+    data = {REPOSITORY / file for file in files if len(file.parts) > 1 and file.suffix != ".py"}
+    listed = {
+        file
+        for package, patterns in setup["package-data"].items()
+        for pattern in patterns
+        for file in REPOSITORY.joinpath(*package.split(".")[1:]).glob(pattern)
+    }
+    assert data <= listed
 
 
 def test_importing_the_package_registers_the_environments_and_stays_light() -> None:
