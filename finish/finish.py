@@ -206,7 +206,9 @@ class Finisher:
 
     @cached_property
     def _networks(self) -> PlanNetworks:
-        return PlanNetworks(self._task, self._survey, self._bank, self._recipe.refit_images)
+        recipe = self._recipe
+        tuning: dict[str, Any] = {"tuning_steps": recipe.tuning_steps, "tuning_rate": recipe.tuning_rate}
+        return PlanNetworks(self._task, self._survey, self._bank, recipe.refit_images, **tuning)
 
     def _latency_ratio(self, candidate: Candidate, original: nn.Module) -> float:
         """Measured latency of the original over that of a candidate; infinite where nobody asks or can measure."""

@@ -8,6 +8,7 @@ from ..compression.plan import Plan
 from ..compression.refit import Refit
 from ..compression.survey import Survey
 from ..evaluation.recalibration import RelativeRecalibration
+from ..evaluation.tuning import BriefTuning
 from ..tasks.task import Task
 
 __all__ = ["PlanNetworks"]
@@ -21,9 +22,20 @@ class PlanNetworks:
         survey: Its search space.
         bank: The variants.
         images: Calibration images of a refit, at most.
+        tuning_steps: Gradient steps towards the original after that, as the search's evaluator takes them.
+        tuning_rate: Their first learning rate.
     """
 
-    def __init__(self, task: Task, survey: Survey, bank: Bank, images: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        survey: Survey,
+        bank: Bank,
+        images: int,
+        *,
+        tuning_steps: int = 0,
+        tuning_rate: float = 2e-4,
+    ) -> None:
         self.task = task
         self.space = bank.space
         self._survey = survey
@@ -31,6 +43,8 @@ class PlanNetworks:
         inputs = task.calibrate.inputs(slice(0, images))
         self._refit = Refit(task.model, bank, inputs)
         self._recalibration = RelativeRecalibration(task.model, inputs)
+        self._tuning = BriefTuning(task.model, task.calibrate.inputs(), tuning_steps, tuning_rate)
+        self._is_tuned = tuning_steps > 0
 
     def refitted(self, plan: Plan) -> nn.Module:
         """The network with its batch-norms beside the layers; it shares tensors with the original and the bank."""
@@ -42,3 +56,9 @@ class PlanNetworks:
     def folded(self, network: nn.Module) -> nn.Module:
         """The same function with the batch-norms inside the layers before them."""
         return fold_batch_norms(network, self._survey.batch_norm_pairs)
+
+    def start(self, plan: Plan) -> nn.Module:
+        """What fine-tuning starts from: refitted and folded, and tuned where the search judged tuned networks."""
+        folded = self.folded(self.refitted(plan))
+        is_original = plan.hash == self.space.keep_plan.hash
+        return self._tuning.apply(folded) if self._is_tuned and not is_original else folded

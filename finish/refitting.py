@@ -20,7 +20,7 @@ class Candidate:
 
     Attributes:
         evaluation: What the search found.
-        network: Batch-norms recalibrated and folded.
+        network: What fine-tuning starts from.
         accuracy: On the search split.
     """
 
@@ -39,8 +39,8 @@ def refitted_candidates(networks: PlanNetworks, evaluations: Sequence[Evaluation
     candidates: list[Candidate] = []
     with step("refitting the best plans", len(evaluations)) as advance:
         for evaluation in evaluations:
-            folded = networks.folded(networks.refitted(evaluation.plan))
-            reached = accuracy(executable(folded), networks.task.search)
-            candidates.append(Candidate(evaluation, folded, reached))
+            network = networks.start(evaluation.plan)
+            reached = accuracy(executable(network), networks.task.search)
+            candidates.append(Candidate(evaluation, network, reached))
             advance(1, f"accuracy {reached:.4f}")
     return candidates

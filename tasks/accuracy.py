@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .data.split import Split
 
-__all__ = ["accuracy", "checked_scores", "count_right"]
+__all__ = ["accuracy", "checked_scores", "count_right", "right_answers"]
 
 #: Large enough to keep the cores busy, small enough for the activations to stay in their caches.
 BATCH_SIZE = 128
@@ -26,6 +26,13 @@ def accuracy(model: nn.Module, split: Split, batch_size: int = BATCH_SIZE) -> fl
     """
     right = sum(count_right(model, inputs, labels) for inputs, labels in split.batches(batch_size))
     return right / len(split)
+
+
+@torch.inference_mode()
+def right_answers(model: nn.Module, split: Split, batch_size: int = BATCH_SIZE) -> Tensor:
+    """Whether the model gets each image right: bool, shape (images,); see `accuracy`."""
+    parts = [checked_scores(model, inputs).argmax(1) == labels for inputs, labels in split.batches(batch_size)]
+    return torch.cat(parts)
 
 
 def count_right(model: nn.Module, inputs: Tensor, labels: Tensor) -> int:

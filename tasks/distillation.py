@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ..errors import ModelError
 from ..progress import step
-from .accuracy import accuracy
+from .accuracy import accuracy, right_answers
 from .augmentation import Augmentation, Augmenting
 from .data.split import Split
 from .feature_matching import FeatureMap, FeatureMatching, feature_matching
@@ -27,6 +27,9 @@ BatchNorms = Literal["fixed", "trained"]
 Precision = Literal["float32", "bfloat16"]
 
 _MOMENTUM = 0.9
+
+#: Standard errors that a checkpoint must be worse by to be worse for certain.
+_CLEAR_ERRORS = 2
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ class DistillationReport:
 
     Attributes:
         accuracy_before: Of the student on the validation split, before.
-        accuracy_after: Of the best checkpoint on it, which is what is left in the student.
-        best_epoch: When the best checkpoint was; 0 for before the first epoch.
+        accuracy_after: Of the checkpoint on it that is left in the student.
+        kept_epoch: When that checkpoint was; 0 for before the first epoch.
         seconds: How long it took.
         losses: Mean of the loss in each epoch.
         feature_layers: The layers whose features were compared.
@@ -105,7 +108,7 @@ class DistillationReport:
 
     accuracy_before: float
     accuracy_after: float
-    best_epoch: int
+    kept_epoch: int
     seconds: float
     losses: tuple[float, ...] = ()
     feature_layers: tuple[str, ...] = ()
@@ -126,9 +129,12 @@ class Regulariser(Protocol):
 def distil(
     student: nn.Module, teacher: nn.Module, fit: Split, validate: Split, recipe: DistillationRecipe, seed: int
 ) -> DistillationReport:
-    """Fine-tune `student` in place; the best checkpoint stays, the start included, and of equal ones the last.
+    """Fine-tune `student` in place; the last checkpoint stays that is not clearly worse than the best.
 
-    Batch-norm statistics stay as they are: they were fitted to this network.
+    The start is one of them. A search has often chosen it among many for its luck on `validate`; what was trained on
+    far more images is not worse for lacking that luck. Clearly is by more than two standard errors of the difference
+    between answers to the same images (McNemar 1947). Batch-norm statistics stay as they are: they were fitted to this
+    network.
 
     Args:
         student: In evaluation mode; the parameters that require gradients are trained.
@@ -143,23 +149,58 @@ def distil(
     """
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
-    before = best = accuracy(student, validate)
     if recipe.epochs == 0:
+        before = accuracy(student, validate)
         return DistillationReport(before, before, 0, time.perf_counter() - started)
-    best_state, best_epoch = copy.deepcopy(student.state_dict()), 0
+    kept = _Kept(student, right_answers(student, validate))
+    before = kept.accuracy
     losses = []
     with _features(student, teacher, fit, recipe) as features, step("fine-tuning", recipe.epochs) as advance:
         trainer = _Trainer(student, teacher, recipe, math.ceil(len(fit) / recipe.batch_size), features)
         for epoch in range(1, recipe.epochs + 1):
             losses.append(trainer.epoch(fit, generator))
-            reached = accuracy(student, validate)
-            # Of equals the later one, which has seen lower learning rates; the start stays unless it is beaten.
-            if reached > best or (reached == best and best_epoch):
-                best_state, best_epoch, best = copy.deepcopy(student.state_dict()), epoch, reached
+            reached = kept.see(student, right_answers(student, validate), epoch)
             advance(1, f"accuracy {reached:.4f}")
-    student.load_state_dict(best_state)
+    student.load_state_dict(kept.state)
     layers = features.layers if features else ()
-    return DistillationReport(before, best, best_epoch, time.perf_counter() - started, tuple(losses), layers)
+    return DistillationReport(before, kept.accuracy, kept.epoch, time.perf_counter() - started, tuple(losses), layers)
+
+
+class _Kept:
+    """The last checkpoint that is not clearly worse than the best.
+
+    Args:
+        student: Before the first epoch.
+        right: Which images it gets right, shape (images,).
+    """
+
+    def __init__(self, student: nn.Module, right: Tensor) -> None:
+        self._best = right
+        self._keep(student, right, 0)
+
+    def _keep(self, student: nn.Module, right: Tensor, epoch: int) -> None:
+        self.state = copy.deepcopy(student.state_dict())
+        self.accuracy = _share(right)
+        self.epoch = epoch
+
+    def see(self, student: nn.Module, right: Tensor, epoch: int) -> float:
+        """Look at the checkpoint of an epoch, and give its accuracy."""
+        if not _is_clearly_worse(right, self._best):
+            self._keep(student, right, epoch)
+        if _share(right) > _share(self._best):
+            self._best = right
+        return _share(right)
+
+
+def _share(right: Tensor) -> float:
+    return int(right.sum()) / len(right)
+
+
+def _is_clearly_worse(right: Tensor, best: Tensor) -> bool:
+    """Whether answers to the same images are worse by more than two standard errors of the difference."""
+    difference = best.double() - right.double()
+    error = (difference.var(correction=0) / len(difference)).sqrt()
+    return bool(difference.mean() > _CLEAR_ERRORS * error)
 
 
 def distil_towards(

@@ -66,7 +66,7 @@ def test_no_epochs_leave_the_student_alone(splits: Splits, capsys: pytest.Captur
     before = copy.deepcopy(student.state_dict())
     report = distil(student, _linear(1), splits.fit, splits.search, DistillationRecipe(epochs=0), seed=0)
     assert all(torch.equal(before[name], tensor) for name, tensor in student.state_dict().items())
-    assert report.best_epoch == 0
+    assert report.kept_epoch == 0
     assert report.accuracy_before == report.accuracy_after == accuracy(student, splits.search)
     assert report.seconds >= 0
     assert "fine-tuning" not in capsys.readouterr().err
@@ -81,7 +81,7 @@ def test_distillation_keeps_statistics_and_what_needs_no_gradient(splits: Splits
     report = distil(student, teacher, splits.fit, splits.search, DistillationRecipe(2, learning_rate=5e-3), seed=0)
     after = student.state_dict()
     assert report.accuracy_after > report.accuracy_before
-    assert report.best_epoch > 0
+    assert report.kept_epoch > 0
     for name in ("0.weight", "1.running_mean", "1.running_var", "1.num_batches_tracked"):
         assert torch.equal(before[name], after[name])
     assert not torch.equal(before["3.weight"], after["3.weight"])
@@ -95,7 +95,7 @@ def test_distillation_repeats_exactly(splits: Splits) -> None:
     students = [_linear(0), _linear(0), _linear(0)]
     for student, seed in zip(students, (0, 0, 1), strict=True):
         report = distil(student, teacher, splits.fit, splits.search, recipe, seed)
-        assert report.best_epoch > 0, "else all students are as they began"
+        assert report.kept_epoch > 0, "else all students are as they began"
     first, again, other = (student[1].weight for student in students)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
