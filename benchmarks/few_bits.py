@@ -39,14 +39,7 @@ def measure(prepared: Prepared, bits: int, recipe: FinishRecipe) -> dict[str, An
     """Accuracies and sizes before and after both kinds of fine-tuning."""
     task, problem = prepared.task, prepared.problem
     evaluation = problem.evaluate(few_bits_plan(prepared, bits))
-    networks = PlanNetworks(
-        task,
-        prepared.survey,
-        problem.bank,
-        recipe.refit_images,
-        tuning_steps=recipe.tuning_steps,
-        tuning_rate=recipe.tuning_rate,
-    )
+    networks = PlanNetworks(task, prepared.survey, problem.bank, recipe.refit_images, prepared.judged)
     (candidate,) = refitted_candidates(networks, [evaluation])
     found: dict[str, Any] = {"original": problem.baseline.accuracy, "refitted": candidate.accuracy}
     for name, is_whole in (("steps alone", False), ("weights, too", True)):

@@ -65,14 +65,7 @@ def fine_tuned(
 ) -> tuple[float, float, float]:
     """Accuracy on the search split after the refit, and on the search and the test split after fine-tuning."""
     task, problem = prepared.task, prepared.problem
-    networks = PlanNetworks(
-        task,
-        prepared.survey,
-        problem.bank,
-        recipe.refit_images,
-        tuning_steps=recipe.tuning_steps,
-        tuning_rate=recipe.tuning_rate,
-    )
+    networks = PlanNetworks(task, prepared.survey, problem.bank, recipe.refit_images, prepared.judged)
     (candidate,) = refitted_candidates(networks, [evaluation])
     student = copy.deepcopy(candidate.network)
     gentle = type(recipe.distillation)(**{**vars(recipe.distillation), "epochs": epochs})

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
+from torch import nn
 
 from .. import __version__
 from ..agents.searcher import BaseSearcher, Searcher
 from ..compression.bank import Bank
 from ..compression.bank_builder import build_bank
 from ..compression.choice import KEEP
+from ..compression.plan import Plan
 from ..compression.survey import Survey, survey
 from ..envs.problem import Problem
 from ..envs.verdict import judge_demand
@@ -66,6 +68,12 @@ class Prepared:
     survey: Survey
     evaluator: LocalEvaluator
     problem: Problem
+
+    @property
+    def judged(self) -> Callable[[Plan], nn.Module] | None:
+        """The networks that the search judges, where they are tuned, so that fine-tuning had better go on from them."""
+        # An evaluator of a user's own need not know.
+        return self.evaluator.network if getattr(self.evaluator, "is_tuning", False) else None
 
 
 def prepare(config: Mapping[str, Any], folder: Path | None = None) -> Prepared:
@@ -149,6 +157,7 @@ def run_search(config: DictConfig, folder: Path, names: Mapping[str, str]) -> di
             problem.judge,
             finish,
             seed=values["seed"],
+            judged=prepared.judged,
         )
         finished = finisher.finish(archive.best(len(archive)), problem.baseline, folder)
         summary = _summary(prepared, finished, values, names)

@@ -140,6 +140,11 @@ class LocalEvaluator:
     def _realiser_for(self, device: HardwareModel) -> Realiser:
         return Realiser(self._survey.graph, self._survey.fusion, self._bank, skips_blocks(device))
 
+    @property
+    def is_tuning(self) -> bool:
+        """Whether plans are judged after gradient steps, so that fine-tuning had better go on from there."""
+        return self._tuning_steps > 0
+
     def prepare(self) -> None:
         """Make the device ready for every operator that a plan can lead to."""
         plans = self._realiser.covering_plans()

@@ -130,6 +130,7 @@ class Finisher:
         judge: The reward of metrics.
         recipe: How to finish.
         seed: Of the fine-tuning.
+        judged: The networks that the search judged, where fine-tuning had better go on from those; None refits.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Finisher:
         recipe: FinishRecipe,
         *,
         seed: int,
+        judged: Callable[[Plan], nn.Module] | None = None,
     ) -> None:
         self._task = task
         self._survey = survey
@@ -152,6 +154,7 @@ class Finisher:
         self._judge = judge
         self._recipe = recipe
         self._seed = seed
+        self._judged = judged
 
     def finish(self, evaluations: Sequence[Evaluation], baseline: Metrics, folder: Path) -> Finished:
         """Refit, fine-tune, write `plan.json`, `model.safetensors` and `model.onnx`, verify and measure.
@@ -206,9 +209,7 @@ class Finisher:
 
     @cached_property
     def _networks(self) -> PlanNetworks:
-        recipe = self._recipe
-        tuning: dict[str, Any] = {"tuning_steps": recipe.tuning_steps, "tuning_rate": recipe.tuning_rate}
-        return PlanNetworks(self._task, self._survey, self._bank, recipe.refit_images, **tuning)
+        return PlanNetworks(self._task, self._survey, self._bank, self._recipe.refit_images, self._judged)
 
     def _latency_ratio(self, candidate: Candidate, original: nn.Module) -> float:
         """Measured latency of the original over that of a candidate; infinite where nobody asks or can measure."""

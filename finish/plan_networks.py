@@ -1,5 +1,7 @@
 """The network of a plan as a search ends with it: refitted, its batch-norms recalibrated."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from ..compression.assembly import fold_batch_norms
@@ -8,7 +10,6 @@ from ..compression.plan import Plan
 from ..compression.refit import Refit
 from ..compression.survey import Survey
 from ..evaluation.recalibration import RelativeRecalibration
-from ..evaluation.tuning import BriefTuning
 from ..tasks.task import Task
 
 __all__ = ["PlanNetworks"]
@@ -22,8 +23,7 @@ class PlanNetworks:
         survey: Its search space.
         bank: The variants.
         images: Calibration images of a refit, at most.
-        tuning_steps: Gradient steps towards the original after that, as the search's evaluator takes them.
-        tuning_rate: Their first learning rate.
+        judged: The networks that the search judged, where fine-tuning had better go on from those; None refits.
     """
 
     def __init__(
@@ -32,9 +32,7 @@ class PlanNetworks:
         survey: Survey,
         bank: Bank,
         images: int,
-        *,
-        tuning_steps: int = 0,
-        tuning_rate: float = 2e-4,
+        judged: Callable[[Plan], nn.Module] | None = None,
     ) -> None:
         self.task = task
         self.space = bank.space
@@ -43,8 +41,7 @@ class PlanNetworks:
         inputs = task.calibrate.inputs(slice(0, images))
         self._refit = Refit(task.model, bank, inputs)
         self._recalibration = RelativeRecalibration(task.model, inputs)
-        self._tuning = BriefTuning(task.model, task.calibrate.inputs(), tuning_steps, tuning_rate)
-        self._is_tuned = tuning_steps > 0
+        self._judged = judged
 
     def refitted(self, plan: Plan) -> nn.Module:
         """The network with its batch-norms beside the layers; it shares tensors with the original and the bank."""
@@ -58,7 +55,5 @@ class PlanNetworks:
         return fold_batch_norms(network, self._survey.batch_norm_pairs)
 
     def start(self, plan: Plan) -> nn.Module:
-        """What fine-tuning starts from: refitted and folded, and tuned where the search judged tuned networks."""
-        folded = self.folded(self.refitted(plan))
-        is_original = plan.hash == self.space.keep_plan.hash
-        return self._tuning.apply(folded) if self._is_tuned and not is_original else folded
+        """What fine-tuning starts from: what the search judged, or the refitted network, its batch-norms folded."""
+        return self._judged(plan) if self._judged else self.folded(self.refitted(plan))

@@ -18,8 +18,6 @@ class FinishRecipe:
         candidates: How many of the best plans are refitted; as many again, up to four times, where all of them turn out
             slower than the original and latency matters.
         refit_images: Calibration images of a refit, at most.
-        tuning_steps: Gradient steps towards the original after a refit, as many as the evaluator of the search takes.
-        tuning_rate: Their first learning rate.
         distillation: Fine-tuning of the winner.
         rounds: Samples of the live measurement, each of the original and of the result in turn.
         onnx: Whether to export ONNX too.
@@ -30,8 +28,6 @@ class FinishRecipe:
 
     candidates: int = 3
     refit_images: int = 256
-    tuning_steps: int = 0
-    tuning_rate: float = 2e-4
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     rounds: int = 200
     onnx: bool = True

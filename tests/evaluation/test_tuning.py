@@ -6,15 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from espalier.commands.search import Prepared
 from espalier.compression.plan import Plan
 from espalier.compression.refit import Refit
+from espalier.compression.storage import load_network
+from espalier.envs.problem import Problem
+from espalier.envs.rewards.constrained import ConstrainedReward
 from espalier.errors import EspalierError
+from espalier.evaluation.demand import Demand
 from espalier.evaluation.evaluator import LocalEvaluator
 from espalier.evaluation.recalibration import RelativeRecalibration
 from espalier.evaluation.store import Store
 from espalier.evaluation.tuning import BriefTuning
+from espalier.finish.finish import Finisher
+from espalier.finish.plan_networks import PlanNetworks
+from espalier.finish.recipe import FinishRecipe
 from espalier.graph.layers import executable
 from espalier.tasks.accuracy import accuracy
+from espalier.tasks.distillation import DistillationRecipe
 from torch import Tensor, nn
 
 from tests.conftest import Small
@@ -80,6 +89,36 @@ def test_the_accuracy_is_that_of_the_network_it_returns(small: Small, setting: s
         (answer,) = evaluator.evaluate([plan])
         reached = accuracy(executable(evaluator.network(plan)), small.task.search)
         assert answer.metrics.accuracy == reached
+
+
+@pytest.mark.parametrize("steps", [0, 20])
+def test_fine_tuning_starts_from_what_a_tuning_evaluator_judged(small: Small, tmp_path: Path, steps: int) -> None:
+    """Without an epoch of fine-tuning, what is delivered is what it starts from."""
+    evaluator = _evaluator(small, tuning_steps=steps, tuning_rate=1e-3)
+    problem = Problem(small.bank, evaluator, ConstrainedReward(), Demand(), small.device)
+    prepared = Prepared(small.task, small.survey, evaluator, problem)
+    recipe = FinishRecipe(1, refit_images=64, distillation=DistillationRecipe(epochs=0), onnx=False)
+    finisher = Finisher(
+        small.task,
+        small.survey,
+        small.bank,
+        small.device,
+        Demand(),
+        problem.judge,
+        recipe,
+        seed=0,
+        judged=prepared.judged,
+    )
+    (plan,) = _plans(small, 1)
+    finished = finisher.finish([problem.evaluate(plan)], problem.baseline, tmp_path)
+    refitted = PlanNetworks(small.task, small.survey, small.bank, 64).start(plan)
+    expected = evaluator.network(plan) if steps else refitted
+    delivered = load_network(tmp_path / "model.safetensors", small.task.model)
+    inputs = small.task.search.inputs(slice(0, 50))
+    with torch.no_grad():
+        torch.testing.assert_close(delivered(inputs), executable(expected)(inputs), atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(executable(refitted)(inputs), executable(evaluator.network(plan))(inputs), atol=1e-2)
+    assert finished.search_accuracies["refitted"] == accuracy(executable(expected), small.task.search)
 
 
 def test_tuning_leaves_bank_and_random_numbers_alone(small: Small) -> None:
