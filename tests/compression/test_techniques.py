@@ -394,7 +394,7 @@ def test_sparse_coding_recovers_sparse_combinations_of_atoms(sites: dict[str, Si
     (choice,) = technique.choices(sites["linear"])
     first, second = technique.build(layer, sites["linear"], choice, _white(1024))
     product = second.tensors()["weight"] @ first.weight
-    assert float((product - layer.weight).norm() / layer.weight.norm()) < 0.01
+    assert float((product - layer.weight).detach().norm() / layer.weight.detach().norm()) < 0.01
     sparser = SparseCoding(atoms=(0.25,), active=0.25, atom_multiple=1)
     _, second = sparser.build(layer, sites["linear"], choice, _white(1024))
     assert ((second.tensors()["weight"] != 0).sum(1) <= 5).all()
