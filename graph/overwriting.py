@@ -1,7 +1,6 @@
 """Activations that write over what they read, where nobody else wants to read it.
 
-A map of activations that is written to fresh memory costs about as much as computing it once more; over the old map it
-is nearly free.
+Fresh memory for a large map costs more than computing it; over the old map an activation is nearly free.
 """
 
 from collections.abc import Mapping

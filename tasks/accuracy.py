@@ -24,15 +24,13 @@ def accuracy(model: nn.Module, split: Split, batch_size: int = BATCH_SIZE) -> fl
     Raises:
         ModelError: The model returns something else than one row of scores per image.
     """
-    right = sum(count_right(model, inputs, labels) for inputs, labels in split.batches(batch_size))
-    return right / len(split)
+    return int(right_answers(model, split, batch_size).sum()) / len(split)
 
 
 @torch.inference_mode()
 def right_answers(model: nn.Module, split: Split, batch_size: int = BATCH_SIZE) -> Tensor:
     """Whether the model gets each image right: bool, shape (images,); see `accuracy`."""
-    parts = [checked_scores(model, inputs).argmax(1) == labels for inputs, labels in split.batches(batch_size)]
-    return torch.cat(parts)
+    return torch.cat([_right(model, inputs, labels) for inputs, labels in split.batches(batch_size)])
 
 
 def count_right(model: nn.Module, inputs: Tensor, labels: Tensor) -> int:
@@ -41,7 +39,11 @@ def count_right(model: nn.Module, inputs: Tensor, labels: Tensor) -> int:
     Raises:
         ModelError: The model returns something else than one row of scores per image.
     """
-    return int((checked_scores(model, inputs).argmax(1) == labels).sum())
+    return int(_right(model, inputs, labels).sum())
+
+
+def _right(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    return checked_scores(model, inputs).argmax(1) == labels
 
 
 def checked_scores(model: nn.Module, inputs: Tensor) -> Tensor:
