@@ -104,7 +104,7 @@ def measure(options: argparse.Namespace, rates: Mapping[str, float]) -> list[tup
     configs = {method: compose_config([*general, f"pruning={method}", *_of(method, options)]) for method in methods}
     prepared = prepare(configs[methods[0]])
     task, plan = prepared.task, block_plan(prepared, rates)
-    networks = PlanNetworks(task, prepared.survey, prepared.problem.bank, configs[methods[0]]["finish"]["refit_images"])
+    networks = prepared.networks(configs[methods[0]]["finish"]["refit_images"])
     original = networks.folded(task.model)
     shown = {"original": original, "one-shot": networks.folded(networks.refitted(plan))}
     rows = [(_row(name, network, task, original), network) for name, network in shown.items()]

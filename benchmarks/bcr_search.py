@@ -37,7 +37,6 @@ from espalier.evaluation.archive import Evaluation
 from espalier.evaluation.demand import Demand, Weights
 from espalier.evaluation.metrics import Metrics
 from espalier.finish.network_timing import NetworkTimer
-from espalier.finish.plan_networks import PlanNetworks
 from espalier.graph.layers import executable
 from espalier.hw_models.machine import cpu_model
 from espalier.hw_models.profiled_device import ProfiledDevice
@@ -232,7 +231,7 @@ def show_prediction(rows: Sequence[Row]) -> None:
 
 def finish(prepared: Prepared, options: argparse.Namespace, rows: Sequence[Row], config: Any) -> list[dict[str, Any]]:
     """Retrain the fastest uniform and the searched plans of each anchor alike; look at the test split at the end."""
-    networks = PlanNetworks(prepared.task, prepared.survey, prepared.problem.bank, config["finish"]["refit_images"])
+    networks = prepared.networks(config["finish"]["refit_images"])
     task, made = prepared.task, []
     named = {row.name: row for row in rows if not row.anchor}
     anchors = list(dict.fromkeys(row.anchor for row in rows if row.anchor))

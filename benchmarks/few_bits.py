@@ -19,7 +19,6 @@ from espalier.compression.choice import KEEP
 from espalier.compression.layers import UniformCodec, trainable
 from espalier.compression.plan import Plan
 from espalier.compression.storage import serialise_network
-from espalier.finish.plan_networks import PlanNetworks
 from espalier.finish.recipe import FinishRecipe
 from espalier.finish.refitting import refitted_candidates
 from espalier.tasks.distillation import distil
@@ -39,7 +38,7 @@ def measure(prepared: Prepared, bits: int, recipe: FinishRecipe) -> dict[str, An
     """Accuracies and sizes before and after both kinds of fine-tuning."""
     task, problem = prepared.task, prepared.problem
     evaluation = problem.evaluate(few_bits_plan(prepared, bits))
-    networks = PlanNetworks(task, prepared.survey, problem.bank, recipe.refit_images, prepared.judged)
+    networks = prepared.networks(recipe.refit_images)
     (candidate,) = refitted_candidates(networks, [evaluation])
     found: dict[str, Any] = {"original": problem.baseline.accuracy, "refitted": candidate.accuracy}
     for name, is_whole in (("steps alone", False), ("weights, too", True)):

@@ -28,7 +28,6 @@ from espalier.commands.search import Prepared, prepare
 from espalier.compression.layers import trainable
 from espalier.envs.problem import Problem
 from espalier.evaluation.archive import Evaluation
-from espalier.finish.plan_networks import PlanNetworks
 from espalier.finish.recipe import FinishRecipe
 from espalier.finish.refitting import refitted_candidates
 from espalier.graph.layers import executable
@@ -64,8 +63,8 @@ def fine_tuned(
     prepared: Prepared, evaluation: Evaluation, recipe: FinishRecipe, epochs: int
 ) -> tuple[float, float, float]:
     """Accuracy on the search split after the refit, and on the search and the test split after fine-tuning."""
-    task, problem = prepared.task, prepared.problem
-    networks = PlanNetworks(task, prepared.survey, problem.bank, recipe.refit_images, prepared.judged)
+    task = prepared.task
+    networks = prepared.networks(recipe.refit_images)
     (candidate,) = refitted_candidates(networks, [evaluation])
     student = copy.deepcopy(candidate.network)
     gentle = type(recipe.distillation)(**{**vars(recipe.distillation), "epochs": epochs})

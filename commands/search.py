@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,14 +11,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
-from torch import nn
 
 from .. import __version__
 from ..agents.searcher import BaseSearcher, Searcher
 from ..compression.bank import Bank
 from ..compression.bank_builder import build_bank
 from ..compression.choice import KEEP
-from ..compression.plan import Plan
 from ..compression.survey import Survey, survey
 from ..envs.problem import Problem
 from ..envs.verdict import judge_demand
@@ -30,6 +28,7 @@ from ..files import cache_folder, write_bytes, write_json, write_text
 from ..finish.finish import Finished, Finisher
 from ..finish.loading import MODEL_FILE
 from ..finish.network_timing import NetworkTimer, learn_networks
+from ..finish.plan_networks import PlanNetworks
 from ..finish.split_gap import accuracy_estimate, split_gap
 from ..hw_models.cost import HardwareModel
 from ..hw_models.machine import cpu_model
@@ -69,11 +68,16 @@ class Prepared:
     evaluator: LocalEvaluator
     problem: Problem
 
-    @property
-    def judged(self) -> Callable[[Plan], nn.Module] | None:
-        """The networks that the search judges, where they are tuned, so that fine-tuning had better go on from them."""
+    def networks(self, refit_images: int) -> PlanNetworks:
+        """Networks of plans as a search ends with them.
+
+        Args:
+            refit_images: Calibration images of a refit, at most. Where plans are judged after gradient steps, those
+                networks are gone on from instead.
+        """
         # An evaluator of a user's own need not know.
-        return self.evaluator.network if getattr(self.evaluator, "is_tuning", False) else None
+        judged = self.evaluator.network if getattr(self.evaluator, "is_tuning", False) else None
+        return PlanNetworks(self.task, self.survey, self.problem.bank, refit_images, judged)
 
 
 def prepare(config: Mapping[str, Any], folder: Path | None = None) -> Prepared:
@@ -149,15 +153,12 @@ def run_search(config: DictConfig, folder: Path, names: Mapping[str, str]) -> di
         _save_policy(searcher, folder)
         problem = prepared.problem
         finisher = Finisher(
-            prepared.task,
-            prepared.survey,
-            problem.bank,
+            prepared.networks(finish.refit_images),
             prepared.evaluator.device,
             problem.demand,
             problem.judge,
             finish,
             seed=values["seed"],
-            judged=prepared.judged,
         )
         finished = finisher.finish(archive.best(len(archive)), problem.baseline, folder)
         summary = _summary(prepared, finished, values, names)

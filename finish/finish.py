@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,9 @@ import torch
 from torch import nn
 
 from ..compression.assembly import fold_batch_norms
-from ..compression.bank import Bank
 from ..compression.layers import trainable
 from ..compression.plan import Plan
 from ..compression.storage import save_network, serialise_network
-from ..compression.survey import Survey
 from ..evaluation.archive import Evaluation
 from ..evaluation.demand import Demand
 from ..evaluation.metrics import COSTS, Metrics
@@ -26,7 +23,6 @@ from ..hw_models.runtimes.runtime import make_runtime, missing_modules
 from ..progress import console, step
 from ..tasks.accuracy import accuracy
 from ..tasks.distillation import DistillationReport, distil
-from ..tasks.task import Task
 from .measurement import LiveLatency, latency_ratio, measure_latency
 from .network_timing import NetworkTimer
 from .output_grids import with_output_grids
@@ -122,39 +118,32 @@ class Finisher:
     """Turns the best plans of a search into files.
 
     Args:
-        task: The original network and its data.
-        survey: Its search space.
-        bank: The variants.
+        networks: Of plans, with the original network, its data and its space.
         device: Measures the result where it is this machine.
         demand: What the user wants.
         judge: The reward of metrics.
         recipe: How to finish.
         seed: Of the fine-tuning.
-        judged: The networks that the search judged, where fine-tuning had better go on from those; None refits.
     """
 
     def __init__(
         self,
-        task: Task,
-        survey: Survey,
-        bank: Bank,
+        networks: PlanNetworks,
         device: HardwareModel,
         demand: Demand,
         judge: Callable[[Metrics], float],
         recipe: FinishRecipe,
         *,
         seed: int,
-        judged: Callable[[Plan], nn.Module] | None = None,
     ) -> None:
-        self._task = task
-        self._survey = survey
-        self._bank = bank
+        self._networks = networks
+        self._task = networks.task
+        self._survey = networks.survey
         self._device = device
         self._demand = demand
         self._judge = judge
         self._recipe = recipe
         self._seed = seed
-        self._judged = judged
 
     def finish(self, evaluations: Sequence[Evaluation], baseline: Metrics, folder: Path) -> Finished:
         """Refit, fine-tune, write `plan.json`, `model.safetensors` and `model.onnx`, verify and measure.
@@ -206,10 +195,6 @@ class Finisher:
         for start in range(0, min(len(evaluations), _MOST_GROUPS * size), size):
             chosen = evaluations[start : start + size]
             yield refitted_candidates(self._networks, chosen)
-
-    @cached_property
-    def _networks(self) -> PlanNetworks:
-        return PlanNetworks(self._task, self._survey, self._bank, self._recipe.refit_images, self._judged)
 
     def _latency_ratio(self, candidate: Candidate, original: nn.Module) -> float:
         """Measured latency of the original over that of a candidate; infinite where nobody asks or can measure."""
@@ -277,7 +262,7 @@ class Finisher:
         runtime = self._device.runtime
         if runtime is None:
             return None
-        timer = NetworkTimer(self._task, self._survey, self._bank, runtime)
+        timer = NetworkTimer(self._task, self._survey, self._networks.bank, runtime)
         return measured_sample(evaluations, winner.evaluation, self._recipe.sampled_plans, timer)
 
     def _metrics(

@@ -24,6 +24,12 @@ class PlanNetworks:
         bank: The variants.
         images: Calibration images of a refit, at most.
         judged: The networks that the search judged, where fine-tuning had better go on from those; None refits.
+
+    Attributes:
+        task: As given.
+        survey: As given.
+        bank: As given.
+        space: The bank's.
     """
 
     def __init__(
@@ -36,8 +42,8 @@ class PlanNetworks:
     ) -> None:
         self.task = task
         self.space = bank.space
-        self._survey = survey
-        self._bank = bank
+        self.survey = survey
+        self.bank = bank
         inputs = task.calibrate.inputs(slice(0, images))
         self._refit = Refit(task.model, bank, inputs)
         self._recalibration = RelativeRecalibration(task.model, inputs)
@@ -48,11 +54,11 @@ class PlanNetworks:
         if plan.hash == self.space.keep_plan.hash:
             return self.task.model
         network = self._refit.apply(plan)
-        return self._recalibration.apply(network, self._bank.kept_channels(plan))
+        return self._recalibration.apply(network, self.bank.kept_channels(plan))
 
     def folded(self, network: nn.Module) -> nn.Module:
         """The same function with the batch-norms inside the layers before them."""
-        return fold_batch_norms(network, self._survey.batch_norm_pairs)
+        return fold_batch_norms(network, self.survey.batch_norm_pairs)
 
     def start(self, plan: Plan) -> nn.Module:
         """What fine-tuning starts from: what the search judged, or the refitted network, its batch-norms folded."""

@@ -98,17 +98,8 @@ def test_fine_tuning_starts_from_what_a_tuning_evaluator_judged(small: Small, tm
     problem = Problem(small.bank, evaluator, ConstrainedReward(), Demand(), small.device)
     prepared = Prepared(small.task, small.survey, evaluator, problem)
     recipe = FinishRecipe(1, refit_images=64, distillation=DistillationRecipe(epochs=0), onnx=False)
-    finisher = Finisher(
-        small.task,
-        small.survey,
-        small.bank,
-        small.device,
-        Demand(),
-        problem.judge,
-        recipe,
-        seed=0,
-        judged=prepared.judged,
-    )
+    networks = prepared.networks(recipe.refit_images)
+    finisher = Finisher(networks, small.device, Demand(), problem.judge, recipe, seed=0)
     (plan,) = _plans(small, 1)
     finished = finisher.finish([problem.evaluate(plan)], problem.baseline, tmp_path)
     refitted = PlanNetworks(small.task, small.survey, small.bank, 64).start(plan)

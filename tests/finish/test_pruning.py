@@ -111,7 +111,7 @@ def _finish(pruned: Pruned, method: PruningMethod, folder: Path, onnx: bool = Fa
     recipe = FinishRecipe(
         candidates=1, refit_images=64, distillation=DistillationRecipe(epochs=1), onnx=onnx, pruning=method
     )
-    finisher = Finisher(pruned.task, pruned.survey, pruned.bank, device, Demand(), problem.judge, recipe, seed=3)
+    finisher = Finisher(pruned.networks, device, Demand(), problem.judge, recipe, seed=3)
     return finisher.finish([problem.evaluate(pruned.plan())], problem.baseline, folder)
 
 
