@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,13 +15,16 @@ from torch.utils.hooks import RemovableHandle
 from .fitting import compensation, shrunk_covariance
 from .site import Site
 
-__all__ = ["Calibration", "Moments", "as_images", "calibrate", "calibrate_layer", "input_vectors"]
+__all__ = ["Calibration", "Moments", "as_images", "calibrate", "calibrate_layer", "input_vectors", "kernel_positions"]
 
 #: Values kept of each layer's inputs to fit the 8-bit grid.
 _SAMPLE = 16384
 
 #: Examples kept of each layer's inputs.
 _IMAGES, _VECTORS = 16, 256
+
+#: Columns of a block of a product that is symmetric.
+_SYMMETRIC_BLOCK = 144
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,17 @@ class Calibration:
 
 
 class Moments:
-    """Running first and second moments of pairs of vectors."""
+    """Running first and second moments of pairs of vectors.
 
-    def __init__(self) -> None:
+    Args:
+        left_positions: Kernel positions that the left vectors are ordered by (see `input_vectors`); what is read is
+            ordered by channels.
+        right_positions: Those of the right vectors.
+    """
+
+    def __init__(self, left_positions: int = 1, right_positions: int = 1) -> None:
         self.count = 0
+        self._positions = left_positions, right_positions
         self._sum_left: Tensor | None = None
         self._sum_right: Tensor | None = None
         self._product: Tensor | None = None
@@ -103,7 +114,7 @@ class Moments:
             left: Shape (pairs, A).
             right: Shape (pairs, B).
         """
-        product = (left.T @ right).double()
+        product = (_with_itself(left) if left is right else left.T @ right).double()
         sums = left.sum(0).double(), right.sum(0).double()
         self.count += left.shape[0]
         if self._product is None or self._sum_left is None or self._sum_right is None:
@@ -118,18 +129,46 @@ class Moments:
         """Means of left and right vectors, shapes (A,) and (B,)."""
         assert self._sum_left is not None
         assert self._sum_right is not None
-        return self._sum_left / self.count, self._sum_right / self.count
+        sums = zip((self._sum_left, self._sum_right), self._positions, strict=True)
+        left, right = (_by_channel(total, positions, 0) / self.count for total, positions in sums)
+        return left, right
 
     @property
     def covariance(self) -> Tensor:
         """Covariance of left with right vectors, shape (A, B)."""
         assert self._product is not None
         left, right = self.means
-        return self._product / self.count - torch.outer(left, right)
+        product = self._product
+        for axis, positions in enumerate(self._positions):
+            product = _by_channel(product, positions, axis)
+        return product / self.count - torch.outer(left, right)
+
+
+def _with_itself(vectors: Tensor) -> Tensor:
+    """vectors.T @ vectors, without multiplying the blocks above the diagonal, which mirror those below."""
+    size = vectors.shape[1]
+    product = vectors.new_empty(size, size)
+    for start in range(0, size, _SYMMETRIC_BLOCK):
+        stop = min(start + _SYMMETRIC_BLOCK, size)
+        product[start:stop, :stop] = vectors[:, start:stop].T @ vectors[:, :stop]
+        product[:start, start:stop] = product[start:stop, :start].T
+    return product
+
+
+def _by_channel(values: Tensor, positions: int, axis: int) -> Tensor:
+    """What is ordered by kernel positions along an axis, ordered by channels."""
+    shape = values.shape
+    apart = values.reshape(*shape[:axis], positions, shape[axis] // positions, *shape[axis + 1 :])
+    return apart.transpose(axis, axis + 1).reshape(shape)
+
+
+def kernel_positions(site: Site) -> int:
+    """How many kernel positions the vectors of `input_vectors` are ordered by; 1 where there is no kernel."""
+    return math.prod(site.geometry.kernel) if site.geometry else 1
 
 
 def input_vectors(site: Site, inputs: Tensor) -> Tensor:
-    """The vectors that the site's weight matrix is multiplied with, one a row.
+    """The vectors that the site's weight matrix is multiplied with, one a row; those of a kernel position by position.
 
     Args:
         site: A linear or recurrent layer, a head or an ungrouped convolution.
@@ -137,8 +176,7 @@ def input_vectors(site: Site, inputs: Tensor) -> Tensor:
     """
     if site.geometry is None:
         return inputs.reshape(-1, inputs.shape[-1])
-    patches = site.geometry.patches(as_images(site, inputs).contiguous())
-    return patches.transpose(1, 2).reshape(-1, patches.shape[1])
+    return site.geometry.patch_rows(as_images(site, inputs))
 
 
 def as_images(site: Site, inputs: Tensor) -> Tensor:
@@ -169,7 +207,8 @@ class _Collector:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.moments = Moments()
+        positions = kernel_positions(site)
+        self.moments = Moments(positions, positions)
         self.outputs = Moments()
         self.hidden = Moments()
         self.samples: list[Tensor] = []

@@ -6,7 +6,6 @@ activations as inputs (as for pruned channels in He et al. 2017, arXiv 1707.0616
 in one pass over calibration images and without a gradient step.
 """
 
-import math
 from collections.abc import Callable
 from threading import Lock
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from .assembly import assemble, structural_copy
 from .bank import Bank
-from .calibration import Calibration, Moments, as_images, eight_bit_range, input_vectors
+from .calibration import Calibration, Moments, as_images, eight_bit_range, input_vectors, kernel_positions
 from .choice import KEEP, Choice
 from .fitting import shrunk_covariance, solve_right
 from .layers import OverSignals, as_image_layer
@@ -25,13 +24,16 @@ from .technique import weight_matrix
 
 __all__ = ["Refit"]
 
-#: Images whose patches are unfolded at a time.
-_CHUNK = 8
+#: Numbers of the patches that are unfolded at a time.
+_CHUNK = 2**21
+
+#: However large the maps are, so many images are looked at.
+_FEWEST_IMAGES = 8
 
 #: Rows per input of a layer that its moments are taken from: large maps have more than a fit can use. Four times as
 #: many make a refit a third slower and rank plans alike (docs/benchmarks.md, "Where the time of a search goes").
 _ROWS_PER_INPUT = 16
-_SAMPLE = 65536
+_SAMPLE = 16384
 
 #: Inputs that compositions are fitted on behind their first stage.
 _EXAMPLES = 64
@@ -153,7 +155,7 @@ def _images_needed(site: Site, channels: int, outputs: Tensor) -> int:
     """Images whose patches tell enough of a layer that reads so many channels; for a linear layer, all of them."""
     if site.geometry is None:
         return len(outputs)
-    return max(_CHUNK, -(-_ROWS_PER_INPUT * channels * math.prod(site.geometry.kernel) // outputs[0, 0].numel()))
+    return max(_FEWEST_IMAGES, -(-_ROWS_PER_INPUT * channels * kernel_positions(site) // outputs[0, 0].numel()))
 
 
 def _over_images(layer: nn.Module) -> nn.Module:
@@ -184,11 +186,13 @@ class _Refitter(nn.Module):
         self._targets = targets if outputs is None else targets.index_select(1, outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        calibration, moments = self._calibrate(inputs)
-        layer = self._layer[0] if self._site.kind == "head" else self._solved(calibration, moments)
+        own, cross = self._moments(inputs)
+        covariance = shrunk_covariance(own.covariance, own.count)
+        layer = self._layer[0] if self._site.kind == "head" else self._solved(covariance, cross)
         if self._choice == KEEP or self._technique is None:
             self.refitted = layer
         else:
+            calibration = self._calibration(inputs, covariance, own, cross)
             self.refitted = self._technique.build(layer, self._site, self._choice, calibration)
         if self._site.over_signals:
             self.refitted = OverSignals.of(self.refitted)
@@ -196,19 +200,26 @@ class _Refitter(nn.Module):
         outputs: Tensor = self.refitted(inputs)
         return outputs
 
-    def _calibrate(self, inputs: Tensor) -> tuple[Calibration, Moments]:
-        """Statistics of the inputs, and their moments with the targets."""
-        own, cross = Moments(), Moments()
+    def _moments(self, inputs: Tensor) -> tuple[Moments, Moments]:
+        """Of the inputs with themselves, and of the targets with the inputs."""
+        positions = kernel_positions(self._site)
+        own, cross = Moments(positions, positions), Moments(1, positions)
         images = _images_needed(self._site, inputs.shape[1], self._targets)
-        parts = zip(torch.split(inputs[:images], _CHUNK), torch.split(self._targets[:images], _CHUNK), strict=True)
-        for part, target in parts:
+        rows_per_image = self._targets[0].numel() // self._targets.shape[1]
+        together = max(1, _CHUNK // (rows_per_image * inputs.shape[1] * positions))
+        pairs = (torch.split(tensor[:images], together) for tensor in (inputs, self._targets))
+        for part, target in zip(*pairs, strict=True):
             vectors = input_vectors(self._site, part)
             own.update(vectors, vectors)
             cross.update(target.movedim(1, -1).reshape(-1, target.shape[1]), vectors)
-        flat = inputs.flatten()
-        low, high = eight_bit_range(flat[:: max(1, flat.numel() // _SAMPLE)])
-        calibration = Calibration(
-            shrunk_covariance(own.covariance, own.count),
+        return own, cross
+
+    def _calibration(self, inputs: Tensor, covariance: Tensor, own: Moments, cross: Moments) -> Calibration:
+        """What a technique wants to know of the inputs."""
+        flat = inputs.movedim(1, -1).flatten()  # as it lies in memory
+        low, high = eight_bit_range(flat[:: max(1, flat.numel() // _SAMPLE)].contiguous())
+        return Calibration(
+            covariance,
             own.means[0],
             low,
             high,
@@ -217,7 +228,6 @@ class _Refitter(nn.Module):
             channel_order=self._channel_order(),
             examples=as_images(self._site, inputs[:_EXAMPLES]),
         )
-        return calibration, cross
 
     def _channel_order(self) -> Tensor | None:
         if self._kept is None:
@@ -226,14 +236,13 @@ class _Refitter(nn.Module):
         others[self._kept] = False
         return torch.cat([self._kept, others.nonzero().squeeze(1)])
 
-    def _solved(self, calibration: Calibration, cross: Moments) -> nn.Module:
+    def _solved(self, covariance: Tensor, cross: Moments) -> nn.Module:
         """The layer whose outputs on these inputs come closest to the original's.
 
         W_t = W + (Cov(y, x) - W Cov(x)) (Cov(x) + shrinkage)^-1 stays at the bank's W where the data say nothing.
         """
         base = self._layer[0]
         weight = weight_matrix(base)
-        covariance = calibration.covariance
         residual = cross.covariance - weight @ covariance
         solved = weight + solve_right(residual, covariance)
         output_mean, input_mean = cross.means

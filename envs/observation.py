@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,7 +164,7 @@ def _slots(savings: Vector, errors: Vector, mask: NDArray[np.bool_]) -> Vector:
 
 def demand_features(demand: Demand, baseline: Metrics) -> list[float]:
     """Weights, how tight each budget is against the original's cost, and the accuracy that may be lost."""
-    weights = vars(demand.weights)
+    weights = asdict(demand.weights)
     total = sum(weights.values())
     tightness = [min(2.0, demand.budgets.get(name, math.inf) / baseline.cost(name)) for name in BUDGETS]
     may_lose = min(1.0, 10 * (baseline.accuracy - demand.accuracy_floor(baseline)))

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ..errors import DemandError
 from .metrics import Metrics
@@ -37,7 +38,7 @@ class Weights:
         if not all(0 <= value < math.inf for value in values.values()) or sum(values.values()) == 0:
             raise DemandError(f"demand.weights must be finite, at least 0 and not all 0, got {values}")
 
-    @property
+    @cached_property
     def costs(self) -> dict[str, float]:
         """Cost name -> weight, for the weights above 0."""
         named = {
@@ -85,7 +86,7 @@ class Demand:
         if drop is not None and not 0 <= drop <= 100:  # percentage points
             raise DemandError(f"demand.max_accuracy_drop_points must be percentage points from 0 to 100, got {drop}")
 
-    @property
+    @cached_property
     def budgets(self) -> dict[str, float]:
         """Cost name -> budget, for the budgets that bind."""
         limits = {name: getattr(self, name) for name in BUDGETS}

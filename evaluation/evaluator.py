@@ -34,13 +34,14 @@ from ..tasks.task import Task
 from ..workers import single_threaded_workers
 from .bounds import CostBounds
 from .metrics import Metrics
+from .precision import chosen_precision, computing_in
 from .recalibration import RelativeRecalibration
 from .store import Record, Store
 from .tuning import BriefTuning
 
 __all__ = ["EvaluatedPlan", "Evaluator", "LocalEvaluator"]
 
-EVALUATOR_VERSION = 4
+EVALUATOR_VERSION = 5
 
 #: Fewer images say too little of a layer's mean and variance.
 _FEWEST_IMAGES = 16
@@ -92,6 +93,7 @@ class LocalEvaluator:
             bank's as they are.
         tuning_steps: Gradient steps towards the original before a plan is judged; 0 judges it as it is assembled.
         tuning_rate: Their first learning rate, above 0.
+        precision: What right answers are counted with: "float32", "bfloat16", or "auto" for the faster of them.
 
     Attributes:
         device: The hardware model.
@@ -112,6 +114,7 @@ class LocalEvaluator:
         refit_images: int = 0,
         tuning_steps: int = 0,
         tuning_rate: float = 2e-4,
+        precision: str = "auto",
     ) -> None:
         if min(recalibration_share, refit_images, tuning_steps) < 0 or not tuning_rate > 0:
             wanted = "recalibration_share, refit_images and tuning_steps must be at least 0, tuning_rate above 0"
@@ -126,6 +129,7 @@ class LocalEvaluator:
         self._refit_images = refit_images
         self._tuning_steps = tuning_steps
         self._tuning_rate = tuning_rate
+        self._precision = chosen_precision(precision, task.model, survey.graph, task.example_input)
         self._realiser = self._realiser_for(device)
         self._sizes = SizeCounter(task.model, bank, survey.batch_norm_pairs)
         self._overwritable = overwritable(survey.graph)
@@ -175,7 +179,8 @@ class LocalEvaluator:
         facts = (EVALUATOR_VERSION, self._recalibration_images, techniques, torch.__version__)
         refitting = ("refit", self._refit_images) if self._refit_images else ()
         tuning = ("tuning", self._tuning_steps, self._tuning_rate) if self._tuning_steps else ()
-        return content_hash(self._task.fingerprint, repr(facts + refitting + tuning))
+        rounding = () if self._precision == "float32" else (self._precision,)
+        return content_hash(self._task.fingerprint, repr(facts + refitting + tuning + rounding))
 
     def network(self, plan: Plan) -> nn.Module:
         """The network of a plan: recalibrated, its batch-norms folded; refitted and tuned where asked for."""
@@ -224,12 +229,17 @@ class LocalEvaluator:
             started = time.perf_counter()
             # First come, first served: who waits for a network never keeps its maker waiting.
             networks = [pool.submit(self._executable, plan) for plan in plans]
-            answers = [[pool.submit(_right, network, *batch) for batch in self._batches] for network in networks]
+            answers = [[pool.submit(self._right, network, *batch) for batch in self._batches] for network in networks]
             for parts in answers:
                 right = sum(part.result() for part in parts)
                 over = time.perf_counter()
                 yield Record(right / len(self._task.search), over - started)
                 started = over
+
+    @torch.inference_mode()
+    def _right(self, network: "Future[nn.Module]", inputs: Tensor, labels: Tensor) -> int:
+        with computing_in(self._precision):
+            return count_right(network.result(), inputs, labels)
 
     def _make_ready(self) -> None:
         """Compute what all plans share, before several threads ask for it."""
@@ -292,11 +302,6 @@ class LocalEvaluator:
             macs=_counted(sum(spec.macs for spec in specs), "operators"),
             parameters=_counted(parameters, "weights and biases"),
         )
-
-
-@torch.inference_mode()
-def _right(network: "Future[nn.Module]", inputs: Tensor, labels: Tensor) -> int:
-    return count_right(network.result(), inputs, labels)
 
 
 def _counted(value: float, on: str) -> Estimate:

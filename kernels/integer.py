@@ -120,4 +120,5 @@ class IntegerLinear(_IntegerLayer):
 def _rounded(inputs: Tensor, grid: Grid) -> Tensor:
     """What quantized_decomposed.quantize_per_tensor gives, which takes fresh memory for each of its steps."""
     scale, zero_point = grid
-    return torch.mul(inputs, 1.0 / scale).round_().add_(zero_point).clamp_(0, 255).to(torch.uint8)
+    # Half-precision inputs would be rounded to fewer steps than the grid has.
+    return torch.mul(inputs.float(), 1.0 / scale).round_().add_(zero_point).clamp_(0, 255).to(torch.uint8)

@@ -50,3 +50,8 @@ def test_inputs_are_rounded_as_pytorch_does(grid: tuple[float, int]) -> None:
     expected = torch.ops.quantized_decomposed.quantize_per_tensor(inputs, *grid, 0, 255, torch.uint8)
     assert torch.equal(_rounded(inputs, grid), expected)
     assert torch.equal(inputs, before)
+
+
+def test_inputs_of_eight_bits_are_rounded_as_the_numbers_they_are() -> None:
+    inputs = (torch.randn(500, generator=torch.Generator().manual_seed(0)) * 3).bfloat16()
+    assert torch.equal(_rounded(inputs, (0.03, 100)), _rounded(inputs.float(), (0.03, 100)))
