@@ -82,10 +82,14 @@ class _Lines:
     def __call__(self, units: float = 1, remark: str = "") -> None:
         self._done += units
         now = time.perf_counter()
-        if self._total is None or not 0 < self._done < self._total or now - self._said < _EVERY_SECONDS:
+        if self._total is None or self._done <= 0 or now - self._said < _EVERY_SECONDS:
+            return
+        if self._done < self._total:
+            share = self._done / self._total
+            state = f"{100 * share:4.0f} %, about {(now - self._started) * (1 - share) / share:.0f} s left"
+        elif units == 0:
+            state = f"{now - self._started:6.1f} s, more than was planned"
+        else:
             return
         self._said = now
-        share = self._done / self._total
-        left = (now - self._started) * (1 - share) / share
-        parts = (f"{self._description:<28} {100 * share:4.0f} %, about {left:.0f} s left", remark)
-        console.print("; ".join(part for part in parts if part))
+        console.print("; ".join(part for part in (f"{self._description:<28} {state}", remark) if part))

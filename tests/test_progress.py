@@ -71,6 +71,18 @@ def test_a_step_that_begins_again_tells_no_nonsense(clock: Clock, log: io.String
     assert [line.split()[2:4] for line in log.getvalue().splitlines()] == [["50", "%,"], ["120.0", "s"]]
 
 
+def test_a_step_that_takes_more_than_was_planned_goes_on_telling(clock: Clock, log: io.StringIO) -> None:
+    with step("profiling operators", 2) as advance:
+        for units in (1, 1, 0, 0, 0):
+            clock.seconds += 20
+            advance(units, "conv2d, again")
+    assert log.getvalue().splitlines() == [
+        "profiling operators            60.0 s, more than was planned; conv2d, again",
+        "profiling operators           100.0 s, more than was planned; conv2d, again",
+        "profiling operators           100.0 s",
+    ]
+
+
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(espalier.progress, "console", Console(file=screen, force_terminal=True, width=120))
