@@ -41,6 +41,7 @@ class OperatorTimes(Generic[Item]):
 
     Attributes:
         turns: How many groups are measured at least.
+        done: How many of them were; slow and uncertain ones come again.
     """
 
     def __init__(self, items: Sequence[Item], trivial: Call, overhead: Overhead | None, sampling: Sampling) -> None:
@@ -51,6 +52,7 @@ class OperatorTimes(Generic[Item]):
         self._passes: Passes[Item, Samples] = Passes(_GROUP)
         self._unsettled: dict[Item, None] = {}
         self.turns = _PASSES * math.ceil(len(items) / _GROUP)
+        self.done = 0
 
     def measure(self, prepare: Callable[[Item], Call]) -> Iterator[dict[Item, Samples]]:
         """Measure group by group; operators whose median stays uncertain come again.
@@ -62,11 +64,14 @@ class OperatorTimes(Generic[Item]):
             Everything that was sampled so far of the operators of one group.
         """
         rounds = _rounds_of_a_pass(self._sampling)
+        visited: set[int] = set()
         for number, group in self._schedule(rounds):
             calls = [self._trivial, *map(prepare, group)]
             reference, *rows = time_until_tight(calls, Sampling(rounds, rounds, self._sampling.tolerance))
             trivial_ms = summarise(reference).median_ms
             overhead = self._overhead.beside(trivial_ms) if self._overhead else None
+            visited.add(number)
+            self.done = min(len(visited), self.turns)
             self._passes.take(number, trivial_ms, [overhead.net(row) if overhead else row for row in rows])
             results = self._passes.results()
             found = {item: np.concatenate(results[item]) for item in group}

@@ -57,11 +57,13 @@ class Profile:
         times = OperatorTimes(self._wanted, trivial, self._overhead, self._sampling)
         with step("profiling operators", times.turns) as advance, one_processor(self._runtime.threads):
             self._watch = NoiseWatch()
-            for turn, found in enumerate(times.measure(self._runtime.operator)):
+            done = 0
+            for found in times.measure(self._runtime.operator):
                 yield [self._entry(spec, samples, times.is_settled(samples)) for spec, samples in found.items()]
                 self._watch.look()
                 kind = next(iter(found)).kind
-                advance(turn < times.turns, kind if turn < times.turns else f"{kind}, again")
+                advance(times.done - done, kind if times.done > done else f"{kind}, again")
+                done = times.done
 
     def _compile_ahead(self) -> None:
         if isinstance(self._runtime, CompilesAhead):

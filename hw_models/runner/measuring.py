@@ -104,13 +104,13 @@ class Measuring:
     ) -> None:
         known, watch = self._results[place], NoiseWatch()
         before, saved = _noise(self._results), time.monotonic()
-        for turn, found in enumerate(times.measure(lambda name: self._prepared(missing[name]))):
+        for found in times.measure(lambda name: self._prepared(missing[name])):
             known |= {name: _entry(what, missing[name][what], samples) for name, samples in found.items()}
             watch.look()
             if time.monotonic() - saved > _SAVE_SECONDS:
                 self._save(before, watch.report())
                 saved = time.monotonic()
-            progress.say(min(turn + 1, times.turns))
+            progress.say(times.done)
         self._save(before, watch.report())
 
     def _save(self, before: Noise | None, now: Noise) -> None:

@@ -90,6 +90,19 @@ def test_operators_whose_median_is_uncertain_come_again(monkeypatch: pytest.Monk
     assert turns[-1] == {specs[4]: 45}
 
 
+def test_groups_that_met_a_slower_machine_are_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [OpSpec("linear", (width,), (4,)) for width in range(1, 17)]
+    references = iter([1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0])  # the second group comes again
+
+    def clock(calls: list[float], sampling: Sampling) -> list[np.ndarray]:
+        return [np.full(sampling.rounds, own) for own in (next(references), *calls[1:])]
+
+    monkeypatch.setattr(operator_times, "time_until_tight", clock)
+    times = OperatorTimes(specs, 0.5, Overhead(0.5, 0.0), Sampling(15, 45, 0.02))
+    assert [times.done for _ in times.measure(lambda _: 3.0)] == [1, 2, 3, 4, 5, 6, 6]
+    assert next(references, None) is None
+
+
 def test_the_call_is_subtracted_and_no_operator_takes_less_than_starting_it() -> None:
     overhead = Overhead(0.0, 0.25).beside(1.0)
     assert overhead.call_ms == 0.75
