@@ -111,16 +111,14 @@ class NetworkTimer:
         executable = cache(self._executable) if are_kept else self._executable
         count = _PASSES if are_kept else 1
         original = self._executable(self._survey.space.keep_plan)
-        visited: set[int] = set()
         with step(title, count * len(plans)) as advance:
             for number, group in passes.over(plans, count):
                 calls = [original, *map(executable, group)]
                 with one_processor(self._runtime.threads):
                     samples = time_until_tight(calls, sampling)
                 original_ms = summarise(samples[0]).median_ms
+                advance(0 if passes.knows(number) else len(group))
                 passes.take(number, original_ms, [summarise(row / original_ms) for row in samples[1:]])
-                advance(0 if number in visited else len(group))
-                visited.add(number)
         usual_ms, found = passes.reference_ms, passes.results()
         return [self._measurement(plan, found[plan], usual_ms) for plan in plans]
 

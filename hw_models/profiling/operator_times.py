@@ -64,14 +64,13 @@ class OperatorTimes(Generic[Item]):
             Everything that was sampled so far of the operators of one group.
         """
         rounds = _rounds_of_a_pass(self._sampling)
-        visited: set[int] = set()
         for number, group in self._schedule(rounds):
             calls = [self._trivial, *map(prepare, group)]
             reference, *rows = time_until_tight(calls, Sampling(rounds, rounds, self._sampling.tolerance))
             trivial_ms = summarise(reference).median_ms
             overhead = self._overhead.beside(trivial_ms) if self._overhead else None
-            visited.add(number)
-            self.done = min(len(visited), self.turns)
+            if not self._passes.knows(number):
+                self.done = min(self.done + 1, self.turns)
             self._passes.take(number, trivial_ms, [overhead.net(row) if overhead else row for row in rows])
             results = self._passes.results()
             found = {item: np.concatenate(results[item]) for item in group}

@@ -63,6 +63,10 @@ class Passes(Generic[Item, Result]):
         for _ in range(_REPEATS):
             yield from [(number, self._groups[number]) for number in self._slow() if number in numbers]
 
+    def knows(self, number: int) -> bool:
+        """Whether a group was measured before."""
+        return number in self._reference_ms
+
     def take(self, number: int, reference_ms: float, results: Sequence[Result]) -> None:
         """Remember how long the reference took beside a group, and what was measured.
 
