@@ -24,8 +24,8 @@ def chosen_precision(wanted: str, model: nn.Module, graph: Graph, example: Tenso
     """What a precision means for a network on this machine.
 
     "auto" is bfloat16 where the processor multiplies it faster than float32, convolutions do most of the work, and all
-    operators can compute with it. It has the range of float32 and eight significant bits: of a thousand images a
-    network answers one or two otherwise (docs/benchmarks.md, "Where the time of a search goes").
+    operators can compute with it. It has the range of float32 and eight significant bits; how many answers that
+    changes is measured by benchmarks/precision.py.
 
     Args:
         wanted: One of `PRECISIONS`.
