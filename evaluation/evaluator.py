@@ -34,7 +34,7 @@ from ..tasks.task import Task
 from ..workers import single_threaded_workers
 from .bounds import CostBounds
 from .metrics import Metrics
-from .precision import chosen_precision, computing_in
+from .precision import WantedPrecision, chosen_precision, computing_in
 from .recalibration import RelativeRecalibration
 from .store import Record, Store
 from .tuning import BriefTuning
@@ -114,7 +114,7 @@ class LocalEvaluator:
         refit_images: int = 0,
         tuning_steps: int = 0,
         tuning_rate: float = 2e-4,
-        precision: str = "auto",
+        precision: WantedPrecision = "auto",
     ) -> None:
         if min(recalibration_share, refit_images, tuning_steps) < 0 or not tuning_rate > 0:
             wanted = "recalibration_share, refit_images and tuning_steps must be at least 0, tuning_rate above 0"

@@ -1,7 +1,7 @@
 """In which numbers networks compute while their right answers are counted."""
 
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from ..errors import EspalierError
 from ..graph.graph import Graph
 
-__all__ = ["PRECISIONS", "Precision", "chosen_precision", "computing_in"]
-
-#: What "auto" stands for depends on the processor and the network.
-PRECISIONS = ("auto", "bfloat16", "float32")
+__all__ = ["Precision", "WantedPrecision", "chosen_precision", "computing_in"]
 
 Precision = Literal["bfloat16", "float32"]
+
+#: What "auto" stands for depends on the processor and the network.
+WantedPrecision = Literal["auto", "bfloat16", "float32"]
 
 #: Below so many multiply-accumulates of convolutions, converting numbers takes what computing with them saves.
 _FEWEST_MACS = 10_000_000
 
 
-def chosen_precision(wanted: str, model: nn.Module, graph: Graph, example: Tensor) -> Precision:
+def chosen_precision(wanted: WantedPrecision, model: nn.Module, graph: Graph, example: Tensor) -> Precision:
     """What a precision means for a network on this machine.
 
     "auto" is bfloat16 where the processor multiplies it faster than float32, convolutions do most of the work, and all
@@ -28,7 +28,7 @@ def chosen_precision(wanted: str, model: nn.Module, graph: Graph, example: Tenso
     changes is measured by benchmarks/precision.py.
 
     Args:
-        wanted: One of `PRECISIONS`.
+        wanted: What the user asked for.
         model: The original network in evaluation mode.
         graph: Its trace.
         example: An input of it, shape (1, ...).
@@ -36,8 +36,9 @@ def chosen_precision(wanted: str, model: nn.Module, graph: Graph, example: Tenso
     Raises:
         EspalierError: No such precision, or the network cannot compute in it.
     """
-    if wanted not in PRECISIONS:
-        raise EspalierError(f"evaluator.precision must be one of {', '.join(PRECISIONS)}; got {wanted!r}")
+    if wanted not in get_args(WantedPrecision):
+        known = ", ".join(get_args(WantedPrecision))
+        raise EspalierError(f"evaluator.precision must be one of {known}; got {wanted!r}")
     if wanted == "float32" or (wanted == "auto" and not _is_worthwhile(graph)):
         return "float32"
     failure = _failure(model, example)

@@ -38,6 +38,7 @@ _MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("agnet=dyna",), "unknown option 'agnet'; did you mean 'agent'\\?$"),
     (("+agent=ppo",), r"agent is chosen already; leave the \+ away: agent=ppo$"),
     (("planner=policy",), "agent=dyna planner@agent.planner=policy$"),
+    (("evaluator.precision=int3",), "evaluator.precision='int3': input should be 'auto', 'bfloat16' or 'float32'"),
     # a key
     (("bugdet=20",), r"unknown option 'bugdet'; did you mean 'budget'\?$"),
     (("+bugdet=20",), r"unknown option 'bugdet'; did you mean 'budget'\?$"),

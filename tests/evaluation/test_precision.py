@@ -65,7 +65,7 @@ def test_what_cannot_compute_in_it_stays_float32(monkeypatch: pytest.MonkeyPatch
 
 def test_other_precisions_are_refused(small: Small) -> None:
     with pytest.raises(EspalierError, match="must be one of auto, bfloat16, float32; got 'int3'"):
-        LocalEvaluator(small.task, small.survey, small.bank, small.device, precision="int3")
+        LocalEvaluator(small.task, small.survey, small.bank, small.device, precision="int3")  # type: ignore[arg-type]
 
 
 def test_eight_significant_bits_decide() -> None:
