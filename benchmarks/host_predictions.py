@@ -5,8 +5,9 @@
 
 Random plans of each network, from nearly nothing changed to everything, none of them among those that the device learnt
 from; plans take turns with the original in groups. *Sum* is the table's operators and one call, *corrected* what
-`device=host` answers: the sum corrected by `device.networks` other networks. With those measurements the correction is
-fitted again to fewer networks, to see how many it takes.
+`device=host` answers: the sum corrected by `device.networks` other networks, *anchored* the same times the original's
+measured latency over its predicted one, which takes out how much faster or slower the machine has become since the device
+learnt. With those measurements the correction is fitted again to fewer networks, to see how many it takes.
 """
 
 import argparse
@@ -98,14 +99,18 @@ def compared(prepared: Any, device: ProfiledDevice, count: int) -> dict[str, Any
     labels = timer.different(device.networks)
     learnt = [device.table.networks[label] for label in labels if label in device.table.networks]
     plans = [plan for plan in spread_plans(survey.space, count + len(labels), _SEED) if timer.label(plan) not in labels]
-    others = timer.measure(thinned(plans, count), "measuring the judged plans")
+    judged_plans = [survey.space.keep_plan, *thinned(plans, count)]
+    original, *others = timer.measure(judged_plans, "measuring the judged plans")
     measured = np.array([network.latency_ms for network in others])
     corrected = np.array([device.cost(network.ops).latency_ms.value for network in others])
     sums = network_sums(device.table, others)
+    speed = original.latency_ms / device.cost(original.ops).latency_ms.value
     counts = [number for number in (8, 12, 16, 24, 32, 48, 64, 96) if FEWEST_NETWORKS <= number <= len(learnt)]
     return {
         "sum": judged(sums, measured),
         "corrected": judged(corrected, measured),
+        "anchored": judged(corrected * speed, measured),
+        "speed": speed,
         "fewer": {number: judged(fitted_to(number, device.table, learnt, others), measured) for number in counts},
         "networks": len(learnt),
         "seconds_to_prepare": seconds,
@@ -116,7 +121,7 @@ def compared(prepared: Any, device: ProfiledDevice, count: int) -> dict[str, Any
 
 def shown(name: str, runtime: str, result: dict[str, Any]) -> str:
     """One line per way of predicting."""
-    lines = [_line(name, runtime, way, result[way]) for way in ("sum", "corrected")]
+    lines = [_line(name, runtime, way, result[way]) for way in ("sum", "corrected", "anchored")]
     lines += [_line("", "", f"of {number}", figures) for number, figures in result["fewer"].items()]
     if result["noise"]["noisy"]:
         lines.append("          noisy: " + "; ".join(result["noise"]["reasons"]))

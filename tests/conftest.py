@@ -39,9 +39,11 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests neither read nor fill the user's cache; runs of the same session share one."""
+    """Tests neither read nor fill the user's cache; runs of the same session share one, those of all workers, too."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ESPALIER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ESPALIER_CACHE", str(shared / "cache"))
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("COLUMNS", "200")
         if "PYTEST_XDIST_WORKER" in os.environ:

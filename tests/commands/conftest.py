@@ -98,13 +98,6 @@ class Finished:
     result: Result
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the finished run go to the worker that made it: measuring this machine takes a minute."""
-    for item in items:
-        if isinstance(item, pytest.Function) and "finished" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("finished"))
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One whole search on this machine, tracked by W&B offline."""
