@@ -6,8 +6,8 @@
 Random plans of each network, from nearly nothing changed to everything, none of them among those that the device learnt
 from; plans take turns with the original in groups. *Sum* is the table's operators and one call, *corrected* what
 `device=host` answers: the sum corrected by `device.networks` other networks, *anchored* the same times the original's
-measured latency over its predicted one, which takes out how much faster or slower the machine has become since the device
-learnt. With those measurements the correction is fitted again to fewer networks, to see how many it takes.
+measured latency over its predicted one, which takes out how much faster or slower the machine has become since the
+device learnt. With those measurements the correction is fitted again to fewer networks, to see how many it takes.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,11 @@ def export_onnx(module: nn.Module, example_input: Tensor, path: Path) -> None:
 def _remembered_translations() -> Iterator[None]:
     """Let PyTorch parse the sources of its translations to ONNX once, not for each network again.
 
-    That is a quarter of the time that a small network's export takes, and a profile exports dozens. The place is none of
-    PyTorch's public interface: where it is not found, exports take their time.
+    That is a quarter of the time that a small network's export takes, and a profile exports dozens. The place is none
+    of PyTorch's public interface: where it is not found, exports take their time.
     """
     try:
-        from torch.onnx._internal.exporter import _registration
-
-        interface: Any = _registration.onnxscript_apis
+        interface: Any = import_module("torch.onnx._internal.exporter._registration").onnxscript_apis
         parse = interface.get_torchlib_ops
     except (ImportError, AttributeError):
         yield
