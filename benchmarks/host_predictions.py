@@ -5,9 +5,10 @@
 
 Random plans of each network, from nearly nothing changed to everything, none of them among those that the device learnt
 from; plans take turns with the original in groups. *Sum* is the table's operators and one call, *corrected* what
-`device=host` answers: the sum corrected by `device.networks` other networks, *anchored* the same times the original's
-measured latency over its predicted one, which takes out how much faster or slower the machine has become since the
-device learnt. With those measurements the correction is fitted again to fewer networks, to see how many it takes.
+`device=host` answers: the sum corrected by `device.networks` other networks, which were measured before. *Beside* is
+the same correction from the same networks measured again among the judged plans: what it errs less by is what the
+machine changed in between. With those measurements the correction is fitted to fewer networks, too, to see how many it
+takes.
 """
 
 import argparse
@@ -97,31 +98,29 @@ def compared(prepared: Any, device: ProfiledDevice, count: int) -> dict[str, Any
     learn_networks(timer, device)
     seconds = time.perf_counter() - started
     labels = timer.different(device.networks)
-    learnt = [device.table.networks[label] for label in labels if label in device.table.networks]
     plans = [plan for plan in spread_plans(survey.space, count + len(labels), _SEED) if timer.label(plan) not in labels]
-    judged_plans = [survey.space.keep_plan, *thinned(plans, count)]
-    original, *others = timer.measure(judged_plans, "measuring the judged plans")
+    both = timer.measure([*labels.values(), *thinned(plans, count)], "measuring the judged plans")
+    again, others = both[: len(labels)], both[len(labels) :]
     measured = np.array([network.latency_ms for network in others])
     corrected = np.array([device.cost(network.ops).latency_ms.value for network in others])
     sums = network_sums(device.table, others)
-    speed = original.latency_ms / device.cost(original.ops).latency_ms.value
-    counts = [number for number in (8, 12, 16, 24, 32, 48, 64, 96) if FEWEST_NETWORKS <= number <= len(learnt)]
+    beside = fitted_to(len(again), device.table, again, others)
+    counts = [number for number in (8, 12, 16, 24, 48, 64, 96) if FEWEST_NETWORKS <= number < len(again)]
     return {
         "sum": judged(sums, measured),
         "corrected": judged(corrected, measured),
-        "anchored": judged(corrected * speed, measured),
-        "speed": speed,
-        "fewer": {number: judged(fitted_to(number, device.table, learnt, others), measured) for number in counts},
-        "networks": len(learnt),
+        "beside": judged(beside, measured),
+        "fewer": {number: judged(fitted_to(number, device.table, again, others), measured) for number in counts},
+        "networks": len(again),
         "seconds_to_prepare": seconds,
         "noise": watch.report().to_dict(),
-        "plans": np.stack([sums, corrected, measured], axis=1).tolist(),
+        "plans": np.stack([sums, corrected, beside, measured], axis=1).tolist(),
     }
 
 
 def shown(name: str, runtime: str, result: dict[str, Any]) -> str:
     """One line per way of predicting."""
-    lines = [_line(name, runtime, way, result[way]) for way in ("sum", "corrected", "anchored")]
+    lines = [_line(name, runtime, way, result[way]) for way in ("sum", "corrected", "beside")]
     lines += [_line("", "", f"of {number}", figures) for number, figures in result["fewer"].items()]
     if result["noise"]["noisy"]:
         lines.append("          noisy: " + "; ".join(result["noise"]["reasons"]))
