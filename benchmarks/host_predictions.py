@@ -5,10 +5,10 @@
 
 Random plans of each network, from nearly nothing changed to everything, none of them among those that the device learnt
 from; plans take turns with the original in groups. *Sum* is the table's operators and one call, *corrected* what
-`device=host` answers: the sum corrected by `device.networks` other networks, which were measured before. *Beside* is
-the same correction from the same networks measured again among the judged plans: what it errs less by is what the
-machine changed in between. With those measurements the correction is fitted to fewer networks, too, to see how many it
-takes.
+`device=host` answers: the sum corrected by `device.networks` other networks, which were measured before. Two more tell
+what of the error is the machine's, which may have become slower in between. *Anchored* is the same times the original's
+measured latency over its predicted one; *beside* is the correction by the same networks measured again among the judged
+plans. With those measurements it is fitted to fewer networks, too, to see how many it takes.
 """
 
 import argparse
@@ -104,11 +104,14 @@ def compared(prepared: Any, device: ProfiledDevice, count: int) -> dict[str, Any
     measured = np.array([network.latency_ms for network in others])
     corrected = np.array([device.cost(network.ops).latency_ms.value for network in others])
     sums = network_sums(device.table, others)
+    original = again[0]
+    speed = original.latency_ms / device.cost(original.ops).latency_ms.value
     beside = fitted_to(len(again), device.table, again, others)
     counts = [number for number in (8, 12, 16, 24, 48, 64, 96) if FEWEST_NETWORKS <= number < len(again)]
     return {
         "sum": judged(sums, measured),
         "corrected": judged(corrected, measured),
+        "anchored": judged(corrected * speed, measured),
         "beside": judged(beside, measured),
         "fewer": {number: judged(fitted_to(number, device.table, again, others), measured) for number in counts},
         "networks": len(again),
@@ -120,7 +123,7 @@ def compared(prepared: Any, device: ProfiledDevice, count: int) -> dict[str, Any
 
 def shown(name: str, runtime: str, result: dict[str, Any]) -> str:
     """One line per way of predicting."""
-    lines = [_line(name, runtime, way, result[way]) for way in ("sum", "corrected", "beside")]
+    lines = [_line(name, runtime, way, result[way]) for way in ("sum", "corrected", "anchored", "beside")]
     lines += [_line("", "", f"of {number}", figures) for number, figures in result["fewer"].items()]
     if result["noise"]["noisy"]:
         lines.append("          noisy: " + "; ".join(result["noise"]["reasons"]))

@@ -172,7 +172,7 @@ class Finisher:
             "refitted": winner.accuracy,
             "final": accuracy(executable(network), task.search),
         }
-        prediction = self._prediction(evaluations, winner)
+        prediction = self._prediction(evaluations, winner, baseline.latency_ms)
         metrics = self._metrics(winner, baseline, latency, original, storage_bytes)
         accuracies = self._test_accuracies(original, network, winner.evaluation.metrics.accuracy)
         return Finished(
@@ -258,12 +258,14 @@ class Finisher:
         example = self._task.example_input
         return measure_latency(runtime, original, final, example, self._recipe.rounds, onnx_file)
 
-    def _prediction(self, evaluations: Sequence[Evaluation], winner: Candidate) -> PredictionReport | None:
+    def _prediction(
+        self, evaluations: Sequence[Evaluation], winner: Candidate, original: Estimate
+    ) -> PredictionReport | None:
         runtime = self._device.runtime
         if runtime is None:
             return None
         timer = NetworkTimer(self._task, self._survey, self._networks.bank, runtime)
-        return measured_sample(evaluations, winner.evaluation, self._recipe.sampled_plans, timer)
+        return measured_sample(evaluations, winner.evaluation, original, self._recipe.sampled_plans, timer)
 
     def _metrics(
         self,

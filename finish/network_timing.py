@@ -71,6 +71,11 @@ class NetworkTimer:
         self._runtime = runtime
         self._realiser = Realiser(survey.graph, survey.fusion, bank, skips_blocks(runtime))
 
+    @property
+    def original(self) -> Plan:
+        """The plan that changes nothing."""
+        return self._survey.space.keep_plan
+
     def operators(self, plan: Plan) -> tuple[OpSpec, ...]:
         """What the engine executes for a plan, in order; conversions between number formats included."""
         operators = with_conversions(self._realiser.operators(plan), self._runtime.keeps_integers)
@@ -87,7 +92,7 @@ class NetworkTimer:
             count: How many; fewer where the space has fewer.
         """
         space = self._survey.space
-        found = {self.label(space.keep_plan): space.keep_plan}
+        found = {self.label(self.original): self.original}
         for draw in range(_DRAWS):
             for plan in spread_plans(space, count, _SEED + draw):
                 if len(found) < count:
@@ -110,7 +115,7 @@ class NetworkTimer:
         are_kept = self._weights_bytes * len(plans) <= _KEPT_BYTES
         executable = cache(self._executable) if are_kept else self._executable
         count = _PASSES if are_kept else 1
-        original = self._executable(self._survey.space.keep_plan)
+        original = self._executable(self.original)
         with step(title, count * len(plans)) as advance:
             for number, group in passes.over(plans, count):
                 calls = [original, *map(executable, group)]

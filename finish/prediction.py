@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from ..compression.choice import KEEP
 from ..compression.plan import Plan
 from ..evaluation.archive import Evaluation
+from ..hw_models.cost import Estimate
 from .network_timing import NetworkTimer
 
 __all__ = ["PredictedPlan", "PredictionReport", "measured_sample", "spread_evaluations"]
@@ -49,17 +50,24 @@ class PredictionReport:
 
     Attributes:
         plans: The fastest first, as predicted.
+        original: The original, measured beside them. Its error is the machine's: what a plan's latency over the
+            original's is off by, is the predictor's own.
     """
 
     plans: tuple[PredictedPlan, ...]
+    original: PredictedPlan
 
     def to_dict(self) -> dict[str, Any]:
         """Errors in per cent and the plans themselves, ready for JSON."""
         errors = np.array([plan.error for plan in self.plans])
+        ratios = (1 + errors) / (1 + self.original.error) - 1
         return {
             "median_error_percent": 100 * float(np.median(errors)),
             "worst_error_percent": 100 * float(errors[np.argmax(np.abs(errors))]),
             "within_10_percent": float(np.mean(np.abs(errors) <= _CLOSE)),
+            "original_error_percent": 100 * self.original.error,
+            "ratio_median_error_percent": 100 * float(np.median(ratios)),
+            "ratio_within_10_percent": float(np.mean(np.abs(ratios) <= _CLOSE)),
             "spearman": self._spearman(),
             "plans": [
                 {
@@ -81,13 +89,14 @@ class PredictionReport:
 
 
 def measured_sample(
-    evaluations: Sequence[Evaluation], winner: Evaluation, count: int, timer: NetworkTimer
+    evaluations: Sequence[Evaluation], winner: Evaluation, original: Estimate, count: int, timer: NetworkTimer
 ) -> PredictionReport | None:
-    """Measure some of the plans that a search evaluated.
+    """Measure some of the plans that a search evaluated, and the original beside them.
 
     Args:
         evaluations: Those of the search.
         winner: Is measured elsewhere, and left out.
+        original: Latency of the original as the search saw it.
         count: How many plans.
         timer: Measures.
 
@@ -97,10 +106,10 @@ def measured_sample(
     sample = spread_evaluations([e for e in evaluations if e.plan.hash != winner.plan.hash], count)
     if not sample:
         return None
-    measured = timer.measure([evaluation.plan for evaluation in sample], "checking predictions")
-    latencies = [evaluation.metrics.latency_ms for evaluation in sample]
-    rows = zip(sample, latencies, measured, strict=True)
-    return PredictionReport(tuple(PredictedPlan(e.plan, p.value, p.std, m.latency_ms) for e, p, m in rows))
+    predicted = {timer.original: original} | {e.plan: e.metrics.latency_ms for e in sample}
+    measured = dict(zip(predicted, timer.measure(list(predicted), "checking predictions"), strict=True))
+    rows = {plan: PredictedPlan(plan, p.value, p.std, measured[plan].latency_ms) for plan, p in predicted.items()}
+    return PredictionReport(tuple(rows[evaluation.plan] for evaluation in sample), rows[timer.original])
 
 
 def spread_evaluations(evaluations: Sequence[Evaluation], count: int) -> list[Evaluation]:

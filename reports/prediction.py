@@ -20,6 +20,9 @@ _ADVICE = {
     (False, False): "Trust neither the milliseconds nor the order of the predictions, but measure what matters",
 }
 
+#: Where the milliseconds are off, but alike for the original and the plans.
+_RATIOS = "Trust the speed-ups over the original, not the milliseconds, which change with the machine's speed"
+
 
 def prediction_text(summary: Mapping[str, Any]) -> str:
     """One line on how far the device's model was off, for the winner and for a sample; "" where nothing was measured.
@@ -38,7 +41,18 @@ def prediction_text(summary: Mapping[str, Any]) -> str:
     close = round(sample["within_10_percent"] * count)
     figures = f"{sample['median_error_percent']:+.1f} % in the median, {sample['worst_error_percent']:+.1f} % at worst"
     rank = "" if sample["spearman"] is None else f", rank correlation {sample['spearman']:.2f}"
-    return f"{text}; {count} other plans {figures}, {close} of them within 10 %{rank}"
+    return f"{text}; {count} other plans {figures}, {close} of them within 10 %{rank}{_ratios_text(sample, count)}"
+
+
+def _ratios_text(sample: Mapping[str, Any], count: int) -> str:
+    """How far the latencies over the original's were off; summaries of an earlier day do not tell."""
+    if "original_error_percent" not in sample:
+        return ""
+    close = round(sample["ratio_within_10_percent"] * count)
+    return (
+        f"; the original {sample['original_error_percent']:+.1f} %, and over it the plans "
+        f"{sample['ratio_median_error_percent']:+.1f} % in the median, {close} of them within 10 %"
+    )
 
 
 def prediction_verdict(summary: Mapping[str, Any]) -> str:
@@ -53,7 +67,9 @@ def prediction_verdict(summary: Mapping[str, Any]) -> str:
         order, advice = "too few plans to judge their order", _ADVICE[is_close, True]
     else:
         order, advice = f"the rank correlation is {rank:.2f}", _ADVICE[is_close, rank >= _ORDERED]
-    return f"{advice}: {figures}; {order}"
+    if not is_close and sample.get("ratio_within_10_percent", 0.0) >= _MOST:
+        advice = _RATIOS
+    return f"{advice}: {figures}; {order}{_ratios_text(sample, count)}"
 
 
 def prediction_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -35,9 +35,10 @@ def test_the_sample_is_spread_over_the_latencies() -> None:
     assert spread_evaluations([], 5) == []
 
 
-def _report(*pairs: tuple[float, float]) -> PredictionReport:
+def _report(*pairs: tuple[float, float], original: tuple[float, float] = (1.0, 1.0)) -> PredictionReport:
     plan = Plan.of({"layer": Choice.of("int8")})
-    return PredictionReport(tuple(PredictedPlan(plan, predicted, 0.01, measured) for predicted, measured in pairs))
+    plans = tuple(PredictedPlan(plan, predicted, 0.01, measured) for predicted, measured in pairs)
+    return PredictionReport(plans, PredictedPlan(Plan.of({"layer": KEEP}), original[0], 0.01, original[1]))
 
 
 def test_errors_are_those_of_the_definition() -> None:
@@ -50,12 +51,23 @@ def test_errors_are_those_of_the_definition() -> None:
     assert _report((1.0, 1.0), (2.0, 2.0)).to_dict()["spearman"] is None
 
 
+def test_a_slower_machine_is_not_the_predictors_error() -> None:
+    figures = _report((0.5, 0.7), (1.0, 1.25), (1.5, 1.9), original=(2.0, 2.5)).to_dict()
+    assert figures["within_10_percent"] == 0
+    assert figures["original_error_percent"] == pytest.approx(-20.0)
+    # Predicted ratios .25, .5, .75; measured ones .28, .5, .76.
+    assert figures["ratio_median_error_percent"] == pytest.approx(100 * (0.75 / 0.76 - 1))
+    assert figures["ratio_within_10_percent"] == pytest.approx(2 / 3)
+
+
 def test_people_read_it_in_one_line_and_a_table() -> None:
     summary = {"prediction_error_percent": -4.25, "prediction": _report((0.9, 1.0), (1.0, 1.0)).to_dict()}
     assert prediction_text(summary) == (
         "predicted latency against measured: the winner -4.2 %; 2 other plans -5.0 % in the median, -10.0 % at worst, "
-        "2 of them within 10 %"
+        "2 of them within 10 %; the original +0.0 %, and over it the plans -5.0 % in the median, 2 of them within 10 %"
     )
+    older = {name: value for name, value in summary["prediction"].items() if not name.startswith(("ratio", "original"))}
+    assert prediction_text(summary | {"prediction": older}).endswith("at worst, 2 of them within 10 %")
     assert prediction_text({"prediction_error_percent": None}) == ""
     assert prediction_text({"prediction_error_percent": 1.0}).endswith("the winner +1.0 %")
     assert prediction_rows({"prediction_error_percent": 1.0}) == []
@@ -70,7 +82,7 @@ def test_rows_say_which_plan_is_which() -> None:
         PredictedPlan(Plan.of({"a": KEEP}), 2.0, 0.01, 2.0),
     )
     figures = {"latency_ms": {"value": 1.1, "std": 0.2}}, {"latency_ms": {"value": 1.0}}
-    summary = {"prediction": PredictionReport(plans).to_dict(), "searched": figures[0], "final": figures[1]}
+    summary = {"prediction": PredictionReport(plans, plans[1]).to_dict(), "searched": figures[0], "final": figures[1]}
     rows = prediction_rows(summary)
     assert [(row["name"], row["changes"], row["error"], row["is_winner"]) for row in rows] == [
         ("sample 1", "2 x int8, 1 x channel pruning, 1 x cp + int8", "-10.0 %", False),
@@ -111,6 +123,13 @@ def test_the_verdict_is_in_words(pairs: list[tuple[float, float]], verdict: str)
     assert prediction_verdict({"prediction": _report(*pairs).to_dict()}).startswith(verdict)
 
 
+def test_speed_ups_can_be_right_where_milliseconds_are_not() -> None:
+    figures = _report((0.5, 0.6), (1.0, 1.2), (1.5, 1.8), (2.0, 2.5), original=(3.0, 3.6)).to_dict()
+    assert prediction_verdict({"prediction": figures}).startswith(
+        "Trust the speed-ups over the original, not the milliseconds, which change with the machine's"
+    )
+
+
 def test_whole_networks_are_timed_and_the_winner_left_out(small: Small) -> None:
     timer = NetworkTimer(small.task, small.survey, small.bank, PyTorchRuntime())
     plans = list(timer.different(4).values())
@@ -119,12 +138,17 @@ def test_whole_networks_are_timed_and_the_winner_left_out(small: Small) -> None:
     evaluations = [
         Evaluation(index, plan, small.evaluator.costs(plan), 0.0, True, 0.0, False) for index, plan in enumerate(plans)
     ]
-    report = measured_sample(evaluations, evaluations[0], 6, timer)
+    original = evaluations[0].metrics.latency_ms
+    report = measured_sample(evaluations, evaluations[0], original, 6, timer)
     assert report is not None
+    assert (report.original.plan, report.original.predicted_ms) == (plans[0], original.value)
     assert {plan.plan for plan in report.plans} == set(plans[1:])
-    assert all(plan.measured_ms > 0 for plan in report.plans)
-    assert measured_sample(evaluations[:1], evaluations[0], 6, timer) is None
-    assert measured_sample(evaluations, evaluations[0], 0, timer) is None
+    assert all(plan.measured_ms > 0 for plan in (*report.plans, report.original))
+    among = measured_sample(evaluations, evaluations[1], original, 6, timer)
+    assert among is not None
+    assert among.original in among.plans
+    assert measured_sample(evaluations[:1], evaluations[0], original, 6, timer) is None
+    assert measured_sample(evaluations, evaluations[0], original, 0, timer) is None
 
 
 def test_a_measurement_names_the_operators_that_were_executed(small: Small) -> None:
