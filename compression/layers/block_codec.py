@@ -146,15 +146,26 @@ class BlockSparseCodec(Codec):
         return matrix.index_select(1, back)
 
 
-def joint_sparsity(codecs: Sequence[BlockSparseCodec]) -> BlockSparsity | None:
+def joint_sparsity(codecs: Sequence[BlockSparseCodec], gates: int = 1) -> BlockSparsity | None:
     """The sparsity of matrices that one operator multiplies by; None where there are none, or nothing is kept.
 
     Args:
         codecs: Of matrices with blocks of one size.
+        gates: Of a recurrent layer, whose matrices lie below each other in each codec's; 1 for others.
     """
     kept = sum(codec.n_parameters for codec in codecs)
     if not kept:
         return None
     rows = torch.cat([torch.as_tensor(codec.blocks().rows).sum(1) for codec in codecs])
     rate = sum(codec.shape.numel() for codec in codecs) / kept
-    return BlockSparsity(*codecs[0].block, round(rate, 1), round(float(rows[rows > 0].float().mean())))
+    kept_rows = round(float(rows[rows > 0].float().mean()))
+    alike = gates if all(_are_alike(codec.blocks(), gates) for codec in codecs) else 1
+    return BlockSparsity(*codecs[0].block, round(rate, 1), kept_rows, alike)
+
+
+def _are_alike(blocks: Blocks, gates: int) -> bool:
+    """Whether each gate is of whole blocks and keeps what the first does."""
+    if blocks.grid.rows % (gates * blocks.grid.block_rows):
+        return False
+    kept = (bits.reshape(gates, -1) for bits in (blocks.rows, blocks.columns))
+    return all(bool((bits == bits[0]).all()) for bits in kept)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ...graph.opspec import OpSpec, Shape
+from ...graph.opspec import GATES, OpSpec, Shape
 from ...graph.sparsity import BlockSparsity
 from ...kernels.blocks import Blocks
 from .block_codec import BlockSparseCodec, joint_sparsity
@@ -139,7 +139,9 @@ class StoredLayer(CompressedLayer):
         """What an engine can skip, where all of its weights are block-pruned."""
         codecs = [codec for codec in self.codecs.values() if isinstance(codec, BlockSparseCodec)]
         matrices = {name for name, parameter in self.frame.named_parameters() if parameter.ndim > 1}
-        return joint_sparsity(codecs) if matrices <= {*self.codecs} and len(codecs) == len(self.codecs) else None
+        gates = GATES.get(type(self.frame).__name__.lower(), 1)
+        is_whole = matrices <= {*self.codecs} and len(codecs) == len(self.codecs)
+        return joint_sparsity(codecs, gates) if is_whole else None
 
     @torch.no_grad()
     @override

@@ -1,6 +1,7 @@
 """One operator as a network of our own compiler's, to be timed in the compiled engine."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -96,7 +97,9 @@ def _pruned(rng: np.random.Generator, spec: OpSpec, matrix: Floats) -> Blocks | 
     if sparsity is None:
         return None
     grid = BlockGrid(matrix.shape[0], matrix.shape[1], sparsity.block_rows, sparsity.block_columns)
-    blocks = _random_blocks(rng, sparsity, grid)
+    gates = 1 if grid.rows % (sparsity.gates * grid.block_rows) else sparsity.gates
+    first = _random_blocks(rng, sparsity, replace(grid, rows=grid.rows // gates))
+    blocks = Blocks(grid, np.tile(first.rows, (gates, 1)), np.tile(first.columns, (gates, 1)), first.order)
     kept = np.zeros(matrix.shape, bool)
     for rows, columns in blocks.rectangles():
         kept[np.ix_(rows, columns)] = True

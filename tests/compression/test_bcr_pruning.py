@@ -243,11 +243,16 @@ def test_a_recurrent_layer_is_stored_with_shared_gates() -> None:
     layer = nn.GRU(8, 16, batch_first=True)
     site = Site("x", "recurrent", (5, 8), (5, 16), ("x",))
     technique = BcrPruning((2.0,), block_rows=16, block_columns=8, row_multiple=16, shares_gates=True)
-    stored = technique.build(layer, site, Choice.of("bcr_pruning", rate=2.0), _white(8)).dense()
+    built = technique.build(layer, site, Choice.of("bcr_pruning", rate=2.0), _white(8))
+    stored = built.dense()
     for weight in (stored.weight_ih_l0, stored.weight_hh_l0):
         first, second, third = (weight != 0).view(3, 16, -1)
         assert torch.equal(first, second)
         assert torch.equal(first, third)
+    assert [spec.sparsity for spec in built.op_specs((5, 8))] == ["bcr:16x8:2.0:r16:g3"]
+    apart = BcrPruning((2.0,), block_rows=16, block_columns=8, row_multiple=16)
+    others = apart.build(layer, site, Choice.of("bcr_pruning", rate=2.0), _white(8)).op_specs((5, 8))
+    assert [spec.sparsity for spec in others] == ["bcr:16x8:2.0:r16"]
 
 
 def test_damaged_files_are_refused() -> None:

@@ -28,6 +28,7 @@ from espalier.kernels.instruction_set import host_instruction_set
 from espalier.kernels.library_cache import LibraryCache
 from espalier.kernels.toolchain import find_toolchain
 from espalier.tasks.models.recurrent import RecurrentClassifier
+from numpy.typing import NDArray
 from torch import nn
 
 from tests.compression.conftest import make_case
@@ -70,7 +71,11 @@ def test_a_sparsity_is_written_and_read() -> None:
     sparsity = BlockSparsity(32, 144, 8.0, 12)
     assert sparsity.text == "bcr:32x144:8.0:r12"
     assert BlockSparsity.parse(sparsity.text) == sparsity
-    for text in ("", "2:4", "bcr:32x144:8.0", "bcr:0x144:8.0:r12", "bcr:32x144:0.5:r1", "bcr:32x144:8.0:r12 "):
+    alike = BlockSparsity(32, 144, 8.0, 12, gates=3)
+    assert alike.text == "bcr:32x144:8.0:r12:g3"
+    assert BlockSparsity.parse(alike.text) == alike
+    wrong = ("", "2:4", "bcr:32x144:8.0", "bcr:0x144:8.0:r12", "bcr:32x144:0.5:r1", "bcr:32x144:8.0:r12 ")
+    for text in (*wrong, "bcr:32x144:8.0:r12:g1", "bcr:32x144:8.0:r12:g"):
         assert BlockSparsity.parse(text) is None
 
 
@@ -113,6 +118,20 @@ def test_random_blocks_keep_what_the_descriptor_says() -> None:
     assert isinstance(ragged, Recurrent)
     kept = np.count_nonzero(ragged.input_weight) + np.count_nonzero(ragged.state_weight)
     assert (ragged.input_weight.size + ragged.state_weight.size) / kept == pytest.approx(4, rel=0.15)
+
+
+def test_gates_keep_the_same_where_the_descriptor_says_so() -> None:
+    def gates(sparsity: str, hidden: int = 32) -> list[NDArray[np.bool_]]:
+        layer = operator_network(OpSpec("gru", (5, 24), (5, hidden), sparsity=sparsity)).layers[0]
+        assert isinstance(layer, Recurrent)
+        return np.split(layer.state_weight != 0, 3)
+
+    first, second, third = gates("bcr:16x16:4.0:r8:g3")
+    assert np.array_equal(first, second)
+    assert np.array_equal(first, third)
+    assert first.mean() == pytest.approx(1 / 4, rel=0.15)
+    for ablated in (gates("bcr:16x16:4.0:r8"), gates("bcr:16x16:4.0:r8:g3", hidden=33)):
+        assert not np.array_equal(ablated[0], ablated[1])
 
 
 def test_operators_that_are_not_compiled_are_named() -> None:
