@@ -1,6 +1,8 @@
 """The engines: every kind of operator runs, networks give the same outputs."""
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,6 +12,7 @@ import torch
 from espalier.errors import ModelError
 from espalier.graph.opspec import KINDS, OpSpec
 from espalier.graph.trace import trace
+from espalier.hw_models.runtimes import onnx_export
 from espalier.hw_models.runtimes.onnx_builders import operator_model
 from espalier.hw_models.runtimes.onnx_export import export_onnx
 from espalier.hw_models.runtimes.onnx_layout import without_reorders
@@ -164,6 +167,26 @@ def test_export_is_quiet_and_right(tmp_path: Path, capfd: pytest.CaptureFixture[
     (output,) = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, {"inputs": example.numpy()})
     assert np.allclose(output, model(example).detach().numpy(), atol=1e-4)
     assert trace(model, example).macs > 0
+
+
+def test_translations_are_parsed_once_where_pytorch_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interface = import_module("torch.onnx._internal.exporter._registration").onnxscript_apis
+    really, calls = interface.get_torchlib_ops, []
+
+    def parse() -> Any:
+        calls.append(len(calls))
+        return really()
+
+    monkeypatch.setattr(interface, "get_torchlib_ops", parse)
+    files = []
+    for number in range(3):
+        if number == 2:  # a PyTorch that keeps them elsewhere
+            monkeypatch.setattr(onnx_export, "import_module", lambda name: import_module(f"{name}_elsewhere"))
+        export_onnx(nn.Linear(3, 2).eval(), torch.rand(1, 3), tmp_path / f"{number}.onnx")
+        files.append(onnx.load(tmp_path / f"{number}.onnx").graph.node)
+        assert len(calls) == (1, 1, 2)[number]
+        assert interface.get_torchlib_ops is parse
+    assert files[0] == files[1] == files[2]
 
 
 class _NoOnnx(nn.Module):
