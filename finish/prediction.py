@@ -50,8 +50,8 @@ class PredictionReport:
 
     Attributes:
         plans: The fastest first, as predicted.
-        original: The original, measured beside them. Its error is the machine's: what a plan's latency over the
-            original's is off by, is the predictor's own.
+        original: The original, measured beside them: what its latency is off by is common to all plans where the
+            machine has become faster or slower since the table was measured.
     """
 
     plans: tuple[PredictedPlan, ...]

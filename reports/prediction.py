@@ -21,7 +21,7 @@ _ADVICE = {
 }
 
 #: Where the milliseconds are off, but alike for the original and the plans.
-_RATIOS = "Trust the speed-ups over the original, not the milliseconds, which change with the machine's speed"
+_RATIOS = "Trust the speed-ups over the original, not the milliseconds, which are off alike"
 
 
 def prediction_text(summary: Mapping[str, Any]) -> str:

@@ -156,10 +156,11 @@ def joint_sparsity(codecs: Sequence[BlockSparseCodec], gates: int = 1) -> BlockS
     kept = sum(codec.n_parameters for codec in codecs)
     if not kept:
         return None
-    rows = torch.cat([torch.as_tensor(codec.blocks().rows).sum(1) for codec in codecs])
+    matrices = [codec.blocks() for codec in codecs]
+    rows = torch.cat([torch.as_tensor(blocks.rows).sum(1) for blocks in matrices])
     rate = sum(codec.shape.numel() for codec in codecs) / kept
     kept_rows = round(float(rows[rows > 0].float().mean()))
-    alike = gates if all(_are_alike(codec.blocks(), gates) for codec in codecs) else 1
+    alike = gates if all(_are_alike(blocks, gates) for blocks in matrices) else 1
     return BlockSparsity(*codecs[0].block, round(rate, 1), kept_rows, alike)
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ...graph.opspec import GATES, OpSpec, Shape
-from ...graph.sparsity import BlockSparsity
 from ...kernels.blocks import Blocks
 from .block_codec import BlockSparseCodec, joint_sparsity
 from .codecs import Codec
@@ -130,18 +129,17 @@ class StoredLayer(CompressedLayer):
 
     @override
     def op_specs(self, input_shape: Shape) -> tuple[OpSpec, ...]:
-        sparsity = self._sparsity
         specs = layer_specs(self.frame, input_shape)
-        return tuple(spec.replace(sparsity=sparsity.text) for spec in specs) if sparsity else specs
+        return tuple(spec.replace(sparsity=self._sparsity(spec)) for spec in specs)
 
-    @property
-    def _sparsity(self) -> BlockSparsity | None:
-        """What an engine can skip, where all of its weights are block-pruned."""
+    def _sparsity(self, spec: OpSpec) -> str:
+        """What an engine can skip of an operator, where all of the layer's weights are block-pruned; else ""."""
         codecs = [codec for codec in self.codecs.values() if isinstance(codec, BlockSparseCodec)]
         matrices = {name for name, parameter in self.frame.named_parameters() if parameter.ndim > 1}
-        gates = GATES.get(type(self.frame).__name__.lower(), 1)
-        is_whole = matrices <= {*self.codecs} and len(codecs) == len(self.codecs)
-        return joint_sparsity(codecs, gates) if is_whole else None
+        if not matrices <= {*self.codecs} or len(codecs) != len(self.codecs):
+            return ""
+        sparsity = joint_sparsity(codecs, GATES.get(spec.kind, 1))
+        return sparsity.text if sparsity else ""
 
     @torch.no_grad()
     @override

@@ -126,7 +126,7 @@ def test_the_verdict_is_in_words(pairs: list[tuple[float, float]], verdict: str)
 def test_speed_ups_can_be_right_where_milliseconds_are_not() -> None:
     figures = _report((0.5, 0.6), (1.0, 1.2), (1.5, 1.8), (2.0, 2.5), original=(3.0, 3.6)).to_dict()
     assert prediction_verdict({"prediction": figures}).startswith(
-        "Trust the speed-ups over the original, not the milliseconds, which change with the machine's"
+        "Trust the speed-ups over the original, not the milliseconds, which are off alike: 0 of 4"
     )
 
 
