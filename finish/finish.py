@@ -50,9 +50,11 @@ class Finished:
     Attributes:
         plan: The winner.
         original: Metrics of the original; accuracy on the test split.
+        baseline: Metrics of the original as the search saw it; accuracy on the search split.
         searched: Metrics as the search saw the winner; accuracy on the search split.
         final: Metrics of what was written; accuracy on the test split.
-        accuracies: "original", "searched" and "final" -> the accuracy with its standard deviation and split.
+        accuracies: "original", "baseline", "searched" and "final" -> the accuracy with its standard deviation and
+            split.
         search_accuracies: "original", "refitted" and "final" -> accuracy on the search split.
         latency_ratio: Original over final, from neighbouring samples where it was measured.
         distillation: What fine-tuning gave.
@@ -63,6 +65,7 @@ class Finished:
 
     plan: Plan
     original: Metrics
+    baseline: Metrics
     searched: Metrics
     final: Metrics
     accuracies: dict[str, Estimate]
@@ -90,11 +93,24 @@ class Finished:
             return None
         return 100 * (self.searched.latency_ms.value / self.final.latency_ms.value - 1)
 
+    @property
+    def prediction_ratio_error_percent(self) -> float | None:
+        """The same of the latency over the original's, which a machine that has changed its speed leaves alone."""
+        if self.final.latency_ms.kind != "measured":
+            return None
+        predicted = self.searched.latency_ms.value / self.baseline.latency_ms.value
+        return 100 * (predicted * self.latency_ratio - 1)
+
     def to_dict(self) -> dict[str, Any]:
         """The part of `summary.json` that speaks of the networks."""
         described = {
             name: {"accuracy": self.accuracies[name].to_dict(), **_costs(metrics)}
-            for name, metrics in (("original", self.original), ("searched", self.searched), ("final", self.final))
+            for name, metrics in (
+                ("original", self.original),
+                ("baseline", self.baseline),
+                ("searched", self.searched),
+                ("final", self.final),
+            )
         }
         short = {name: name.removesuffix("_ms").removesuffix("_mj").removesuffix("_bytes") for name in COSTS}
         return {
@@ -102,6 +118,7 @@ class Finished:
             "ratios": {short[name]: ratio for name, ratio in self.ratios.items()},
             "accuracy_drop_points": self.accuracy_drop_points,
             "prediction_error_percent": self.prediction_error_percent,
+            "prediction_ratio_error_percent": self.prediction_ratio_error_percent,
             "prediction": self.prediction.to_dict() if self.prediction else None,
             "search_accuracy": self.search_accuracies,
             "pruning": self.pruning.to_dict() if self.pruning else None,
@@ -174,10 +191,11 @@ class Finisher:
         }
         prediction = self._prediction(evaluations, winner, baseline.latency_ms)
         metrics = self._metrics(winner, baseline, latency, original, storage_bytes)
-        accuracies = self._test_accuracies(original, network, winner.evaluation.metrics.accuracy)
+        accuracies = self._accuracies(original, network, baseline, winner.evaluation.metrics)
         return Finished(
             plan=winner.evaluation.plan,
             original=replace(metrics[0], accuracy=accuracies["original"].value),
+            baseline=baseline,
             searched=winner.evaluation.metrics,
             final=replace(metrics[1], accuracy=accuracies["final"].value),
             accuracies=accuracies,
@@ -286,11 +304,16 @@ class Finisher:
             return before, after
         return replace(before, energy_mj=latency.energies[0]), replace(after, energy_mj=latency.energies[1])
 
-    def _test_accuracies(self, original: nn.Module, final: nn.Module, searched: float) -> dict[str, Estimate]:
+    def _accuracies(
+        self, original: nn.Module, final: nn.Module, baseline: Metrics, searched: Metrics
+    ) -> dict[str, Estimate]:
+        """Those of the search split as the search saw them; the test split's are read here, once."""
         test = self._task.open_test_split()
+        seen = {"baseline": baseline, "searched": searched}
+        count = len(self._task.search)
         return {
             "original": accuracy_estimate(accuracy(original, test), len(test), "test"),
-            "searched": accuracy_estimate(searched, len(self._task.search), "search"),
+            **{name: accuracy_estimate(metrics.accuracy, count, "search") for name, metrics in seen.items()},
             "final": accuracy_estimate(accuracy(executable(final), test), len(test), "test"),
         }
 

@@ -21,7 +21,7 @@ from ..hw_models.profiled_device import ProfiledDevice
 from ..hw_models.profiling.adaptive import Sampling, time_until_tight
 from ..hw_models.profiling.steady import Passes
 from ..hw_models.profiling.timing import Timing, one_processor, summarise
-from ..hw_models.runtimes.runtime import Executable, Runtime
+from ..hw_models.runtimes.runtime import CompilesAhead, Executable, Runtime
 from ..hw_models.tables.correction import FEWEST_NETWORKS
 from ..progress import step
 from ..tasks.task import Task
@@ -32,7 +32,7 @@ __all__ = ["NetworkTimer", "learn_networks"]
 #: Each network is measured so often, at different times and in other company; the middle one counts.
 _PASSES = 3
 
-#: Networks that together take more memory than this are not kept from pass to pass: each is measured once.
+#: Networks whose weights together take more memory than this are prepared anew for each pass.
 _KEPT_BYTES = 2**31
 
 #: Networks that take turns, beside the original.
@@ -114,10 +114,10 @@ class NetworkTimer:
         passes: Passes[Plan, Timing] = Passes(_GROUP)
         are_kept = self._weights_bytes * len(plans) <= _KEPT_BYTES
         executable = cache(self._executable) if are_kept else self._executable
-        count = _PASSES if are_kept else 1
+        self._compile_ahead(plans)
         original = self._executable(self.original)
-        with step(title, count * len(plans)) as advance:
-            for number, group in passes.over(plans, count):
+        with step(title, _PASSES * len(plans)) as advance:
+            for number, group in passes.over(plans, _PASSES):
                 calls = [original, *map(executable, group)]
                 with one_processor(self._runtime.threads):
                     samples = time_until_tight(calls, sampling)
@@ -126,6 +126,13 @@ class NetworkTimer:
                 passes.take(number, original_ms, [summarise(row / original_ms) for row in samples[1:]])
         usual_ms, found = passes.reference_ms, passes.results()
         return [self._measurement(plan, found[plan], usual_ms) for plan in plans]
+
+    def _compile_ahead(self, plans: Sequence[Plan]) -> None:
+        """Let an engine that compiles do so on all processors, while nothing is timed."""
+        if isinstance(self._runtime, CompilesAhead):
+            with step("compiling networks", len(plans)) as advance:
+                for _ in self._runtime.compile_networks_ahead(map(self.network, plans), self._task.example_input):
+                    advance()
 
     def _measurement(self, plan: Plan, relative: Sequence[Timing], original_ms: float) -> Measurement:
         """A plan's measurement from its latencies relative to the original's, one for each pass."""

@@ -1,8 +1,9 @@
 """Compiled libraries by the content of their source, kept in the cache folder: a C compiler takes a second for each."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,15 +50,19 @@ class LibraryCache:
                 self._compile(source, Path(folder)).replace(path)
         return path
 
-    def compile_ahead(self, sources: Iterable[Source]) -> None:
+    def compile_ahead(self, sources: Iterable[Source]) -> Iterator[None]:
         """Compile those that are not known, on all processors.
+
+        Yields:
+            Whenever one more is ready.
 
         Raises:
             EspalierError: The compiler fails.
         """
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(self.library, sources):
-                pass
+            # Without the weights, which may be large.
+            for _ in pool.map(self.library, (replace(source, weights=b"") for source in sources)):
+                yield
 
     def _compile(self, source: Source, folder: Path) -> Path:
         prefix = source.facts.prefix

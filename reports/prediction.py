@@ -33,7 +33,7 @@ def prediction_text(summary: Mapping[str, Any]) -> str:
     error = summary["prediction_error_percent"]
     if error is None:
         return ""
-    text = f"predicted latency against measured: the winner {error:+.1f} %"
+    text = f"predicted latency against measured: the winner {error:+.1f} %{_winner_ratio_text(summary)}"
     sample = summary.get("prediction")
     if not sample:
         return text
@@ -42,6 +42,12 @@ def prediction_text(summary: Mapping[str, Any]) -> str:
     figures = f"{sample['median_error_percent']:+.1f} % in the median, {sample['worst_error_percent']:+.1f} % at worst"
     rank = "" if sample["spearman"] is None else f", rank correlation {sample['spearman']:.2f}"
     return f"{text}; {count} other plans {figures}, {close} of them within 10 %{rank}{_ratios_text(sample, count)}"
+
+
+def _winner_ratio_text(summary: Mapping[str, Any]) -> str:
+    """How far the winner's latency over the original's was off; summaries of an earlier day do not tell."""
+    error = summary.get("prediction_ratio_error_percent")
+    return "" if error is None else f" ({error:+.1f} % over the original)"
 
 
 def _ratios_text(sample: Mapping[str, Any], count: int) -> str:

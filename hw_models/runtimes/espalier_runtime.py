@@ -1,7 +1,6 @@
 """The engine that compiles networks to C itself, and skips what block pruning took away."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,11 +75,18 @@ class EspalierRuntime:
         keys = list(wanted)
         for start in range(0, len(keys), _BATCH):
             batch = keys[start : start + _BATCH]
-            # Without the weights, which may be large.
-            sources = [replace(self._source(wanted[key]), weights=b"") for key in batch]
-            self._cache.compile_ahead(sources)
+            for _ in self._cache.compile_ahead(self._source(wanted[key]) for key in batch):
+                yield 1
             self._ready.update(batch)
-            yield len(batch)
+
+    def compile_networks_ahead(self, modules: Iterable[nn.Module], example_input: Tensor) -> Iterator[None]:
+        """Compile whole networks.
+
+        Yields:
+            Whenever one more is ready.
+        """
+        example = example_input.contiguous()
+        yield from self._cache.compile_ahead(self._emitted(lower(module, example)) for module in modules)
 
     def operator(self, spec: OpSpec) -> Call:
         """One operator, copied neither in nor out."""

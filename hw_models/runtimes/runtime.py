@@ -59,13 +59,24 @@ class Runtime(Protocol):
 
 @runtime_checkable
 class CompilesAhead(Protocol):
-    """An engine that prepares many operators in less time than one after the other."""
+    """An engine that prepares many operators or networks in less time than one after the other."""
 
     def compile_ahead(self, specs: Iterable[OpSpec]) -> Iterator[int]:
         """Prepare operators.
 
         Yields:
             How many more are ready.
+        """
+
+    def compile_networks_ahead(self, modules: Iterable[nn.Module], example_input: Tensor) -> Iterator[None]:
+        """Prepare whole networks.
+
+        Args:
+            modules: As `Runtime.network` takes them.
+            example_input: Of all of them.
+
+        Yields:
+            Whenever one more is ready.
         """
 
 

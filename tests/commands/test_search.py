@@ -63,7 +63,7 @@ def test_the_run_folder_is_complete(finished: Finished) -> None:
 def test_the_summary_has_what_the_documentation_lists(summary: dict[str, Any], finished: Finished) -> None:
     for key in ("task", "agent", "device", "seed", "evaluations", "search_seconds", "feasible"):
         assert key in summary
-    for network in ("original", "searched", "final"):
+    for network in ("original", "baseline", "searched", "final"):
         for name in ("accuracy", *_FIGURES):
             figure = summary[network][name]
             assert set(figure) == {"value", "std", "kind", "on"}
@@ -75,6 +75,8 @@ def test_the_summary_has_what_the_documentation_lists(summary: dict[str, Any], f
     assert summary["final"]["latency_ms"]["kind"] == "measured"
     predicted, measured = (summary[which]["latency_ms"]["value"] for which in ("searched", "final"))
     assert summary["prediction_error_percent"] == pytest.approx(100 * (predicted / measured - 1))
+    error = summary["ratios"]["latency"] * predicted / summary["baseline"]["latency_ms"]["value"] - 1
+    assert summary["prediction_ratio_error_percent"] == pytest.approx(100 * error)
     sample = summary["prediction"]
     assert 1 <= len(sample["plans"]) <= 6
     assert len({plan["plan"] for plan in sample["plans"]}) == len(sample["plans"])

@@ -1,5 +1,7 @@
 """Predicted against measured latencies of a sample of plans."""
 
+from pathlib import Path
+
 import pytest
 from espalier.compression.choice import KEEP, Choice
 from espalier.compression.plan import Plan
@@ -12,6 +14,7 @@ from espalier.finish.prediction import PredictedPlan, PredictionReport, measured
 from espalier.finish.recipe import FinishRecipe
 from espalier.hw_models.cost import Estimate
 from espalier.hw_models.profiling.adaptive import Sampling
+from espalier.hw_models.runtimes.espalier_runtime import EspalierRuntime
 from espalier.hw_models.runtimes.pytorch import PyTorchRuntime
 from espalier.reports.prediction import prediction_rows, prediction_text, prediction_verdict
 
@@ -68,6 +71,10 @@ def test_people_read_it_in_one_line_and_a_table() -> None:
     )
     older = {name: value for name, value in summary["prediction"].items() if not name.startswith(("ratio", "original"))}
     assert prediction_text(summary | {"prediction": older}).endswith("at worst, 2 of them within 10 %")
+    winner = summary | {"prediction_ratio_error_percent": 1.5}
+    assert prediction_text(winner).startswith(
+        "predicted latency against measured: the winner -4.2 % (+1.5 % over the original); 2 other plans"
+    )
     assert prediction_text({"prediction_error_percent": None}) == ""
     assert prediction_text({"prediction_error_percent": 1.0}).endswith("the winner +1.0 %")
     assert prediction_rows({"prediction_error_percent": 1.0}) == []
@@ -158,6 +165,33 @@ def test_a_measurement_names_the_operators_that_were_executed(small: Small) -> N
     assert measured.label == timer.label(plan) != timer.label(small.survey.space.keep_plan)
     timed = [op for op in measured.ops if op.kind not in ("reshape", "quantize", "dequantize")]
     assert timed == list(Realiser(small.survey.graph, small.survey.fusion, small.bank).specs(plan))
+
+
+def test_networks_that_fit_into_memory_one_by_one_are_measured_as_often(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timer = NetworkTimer(small.task, small.survey, small.bank, PyTorchRuntime())
+    plans = list(timer.different(3).values())
+    once = Sampling(2, 2, 1.0)
+    kept = timer.measure(plans, "testing", once)
+    monkeypatch.setattr("espalier.finish.network_timing._KEPT_BYTES", 0)
+    anew = timer.measure(plans, "testing", once)
+    assert [network.samples for network in kept] == [network.samples for network in anew] == [6, 6, 6]
+    assert [network.label for network in kept] == [network.label for network in anew]
+
+
+def test_an_engine_that_compiles_does_so_before_anything_is_timed(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ESPALIER_CACHE", str(tmp_path))
+    runtime = EspalierRuntime()
+    timer = NetworkTimer(small.task, small.survey, small.bank, runtime)
+    networks = [timer.network(plan) for plan in timer.different(3).values()]
+    assert len(list(runtime.compile_networks_ahead(networks, small.task.example_input))) == 3
+    libraries = set(tmp_path.rglob("*.so"))
+    assert libraries
+    runtime.network(networks[0], small.task.example_input)()
+    assert set(tmp_path.rglob("*.so")) == libraries
 
 
 def test_a_negative_sample_is_refused() -> None:
