@@ -17,11 +17,11 @@ import torch
 from composing import compose_config
 from espalier.commands.search import prepare
 from espalier.compression.spread import spread_plans
-from espalier.evaluation.precision import Precision, computing_in
 from espalier.graph.layers import executable
 from espalier.hw_models.machine import cpu_model
 from espalier.tasks.accuracy import right_answers
 from espalier.tasks.data.split import Split
+from espalier.tasks.precision import Precision, computing_in
 from torch import nn
 
 _TASKS = ("digits_vgg", "fashion_lenet5", "cifar10_resnet20", "cifar10_resnet56")

@@ -30,11 +30,12 @@ from ..graph.memory import peak_activation_bytes, weight_bytes
 from ..graph.overwriting import overwritable, overwriting
 from ..hw_models.cost import Estimate, HardwareModel, skips_blocks
 from ..tasks.accuracy import BATCH_SIZE, count_right
+from ..tasks.precision import computing_in
 from ..tasks.task import Task
 from ..workers import single_threaded_workers
 from .bounds import CostBounds
 from .metrics import Metrics
-from .precision import WantedPrecision, chosen_precision, computing_in
+from .precision import WantedPrecision, chosen_precision
 from .recalibration import RelativeRecalibration
 from .store import Record, Store
 from .tuning import BriefTuning

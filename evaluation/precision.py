@@ -1,6 +1,5 @@
 """In which numbers networks compute while their right answers are counted."""
 
-from contextlib import AbstractContextManager
 from typing import Literal, get_args
 
 import torch
@@ -8,10 +7,9 @@ from torch import Tensor, nn
 
 from ..errors import EspalierError
 from ..graph.graph import Graph
+from ..tasks.precision import Precision, computing_in
 
-__all__ = ["Precision", "WantedPrecision", "chosen_precision", "computing_in"]
-
-Precision = Literal["bfloat16", "float32"]
+__all__ = ["WantedPrecision", "chosen_precision"]
 
 #: What "auto" stands for depends on the processor and the network.
 WantedPrecision = Literal["auto", "bfloat16", "float32"]
@@ -65,8 +63,3 @@ def _failure(model: nn.Module, example: Tensor) -> str:
 def _multiplies_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def computing_in(precision: Precision) -> AbstractContextManager[None]:
-    """Convolutions and products of this thread are computed so; what is sensitive to rounding stays float32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")

@@ -18,13 +18,13 @@ from .accuracy import accuracy, right_answers
 from .augmentation import Augmentation, Augmenting
 from .data.split import Split
 from .feature_matching import FeatureMap, FeatureMatching, feature_matching
+from .precision import Precision, computing_in
 
 __all__ = ["DistillationRecipe", "DistillationReport", "Regulariser", "distil", "distil_towards", "softened_divergence"]
 
 Loss = Literal["logits", "features", "both"]
 Optimizer = Literal["adamw", "sgd"]
 BatchNorms = Literal["fixed", "trained"]
-Precision = Literal["float32", "bfloat16"]
 
 _MOMENTUM = 0.9
 
@@ -276,7 +276,7 @@ class _Trainer:
         return total / len(fit)
 
     def _step(self, inputs: Tensor, labels: Tensor) -> float:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._recipe.precision == "bfloat16"):
+        with computing_in(self._recipe.precision):
             with torch.no_grad():
                 wanted = self._teacher(inputs)
             scores = self._student(inputs)

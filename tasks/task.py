@@ -117,5 +117,5 @@ def _train_once(model: nn.Module, fit: Split, recipe: TrainingRecipe, seed: int)
     if path.exists():
         model.load_state_dict(load_file(path))
         return
-    train(model, fit, recipe, seed)
+    train(model, fit, recipe, seed, path.with_suffix(".unfinished"))
     write_bytes(path, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))

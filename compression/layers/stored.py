@@ -1,10 +1,10 @@
 """Layers that are stored small and executed as ordinary ones.
 
-An engine without kernels for them runs the dense layer they decode to, so they save storage and no time. Where the
-zeros have blocks, the descriptors of its operators say so for engines that skip them.
+An engine without kernels for them runs the dense layer they decode to, so they save storage and no time. What there is
+to skip for engines that skip zeros stands in the descriptors of their operators.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ...graph.opspec import GATES, OpSpec, Shape
+from ...graph.sparsity import BlockSparsity
 from ...kernels.blocks import Blocks
+from .bands import FEWEST_ZEROS, band_sparsity
 from .block_codec import BlockSparseCodec, joint_sparsity
 from .codecs import Codec
 from .layer import CompressedLayer, register_layer
@@ -133,13 +135,25 @@ class StoredLayer(CompressedLayer):
         return tuple(spec.replace(sparsity=self._sparsity(spec)) for spec in specs)
 
     def _sparsity(self, spec: OpSpec) -> str:
-        """What an engine can skip of an operator, where all of the layer's weights are block-pruned; else ""."""
-        codecs = [codec for codec in self.codecs.values() if isinstance(codec, BlockSparseCodec)]
-        matrices = {name for name, parameter in self.frame.named_parameters() if parameter.ndim > 1}
-        if not matrices <= {*self.codecs} or len(codecs) != len(self.codecs):
+        """What an engine can skip of an operator whose weights are all pruned; else ""."""
+        names = [name for name, parameter in self.frame.named_parameters() if parameter.ndim > 1]
+        codecs = [codec for name, codec in self.codecs.items() if name in names and isinstance(codec, Codec)]
+        if len(codecs) < len(names):
             return ""
-        sparsity = joint_sparsity(codecs, GATES.get(spec.kind, 1))
+        blocks = [codec for codec in codecs if isinstance(codec, BlockSparseCodec)]
+        if len(blocks) == len(codecs):
+            sparsity = joint_sparsity(blocks, GATES.get(spec.kind, 1))
+        elif spec.kind in GATES or spec.groups == 1:
+            sparsity = self._band_sparsity(codecs, spec.kind)
+        else:
+            sparsity = None
         return sparsity.text if sparsity else ""
+
+    @torch.no_grad()
+    def _band_sparsity(self, codecs: Sequence[Codec], kind: str) -> BlockSparsity | None:
+        if any(codec.n_parameters > (1 - FEWEST_ZEROS) * codec.shape.numel() for codec in codecs):
+            return None
+        return band_sparsity([codec.decode().flatten(1) for codec in codecs], kind)
 
     @torch.no_grad()
     @override

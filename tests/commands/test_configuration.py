@@ -1,6 +1,7 @@
 """Every configuration composes, every mistake is one line with status 2."""
 
 import contextlib
+import itertools
 import re
 import resource
 import subprocess
@@ -28,13 +29,22 @@ from tests.conftest import REPOSITORY
 
 #: Chosen elsewhere than at the top of a search's configuration.
 _ELSEWHERE = ("energy", "planner", "target", "technique")
-_OPTIONS = [(group, name) for group in DEFAULTS if group not in _ELSEWHERE for name in options(group)]
+_GROUPS = [group for group in DEFAULTS if group not in _ELSEWHERE]
+
+#: Groups whose options choose those of other groups.
+_LEADING = ("experiment", "task")
 
 
-@pytest.mark.parametrize(("group", "name"), _OPTIONS, ids=[f"{group}={name}" for group, name in _OPTIONS])
-def test_every_option_composes_and_fits_what_it_builds(group: str, name: str, tmp_path: Path) -> None:
+def _compositions() -> list[dict[str, str]]:
+    """Every option once; those of different groups together, because composing takes most of a second."""
+    alone = [{group: name} for group in _LEADING for name in options(group)]
+    columns = [[(group, name) for name in options(group)] for group in _GROUPS if group not in _LEADING]
+    return alone + [dict(pair for pair in row if pair) for row in itertools.zip_longest(*columns)]
+
+
+@pytest.mark.parametrize("chosen", _compositions(), ids=lambda chosen: ",".join(chosen.values()))
+def test_every_option_composes_and_fits_what_it_builds(chosen: dict[str, str], tmp_path: Path) -> None:
     register_schema()
-    override = f"{group}={name}"
     policy, journal = tmp_path / "policy.safetensors", tmp_path / "evaluations.jsonl"
     UniversalPolicy.untrained().save(policy)
     journal.touch()
@@ -45,13 +55,19 @@ def test_every_option_composes_and_fits_what_it_builds(group: str, name: str, tm
         "universal": f"agent.policy={policy}",
         "universal_dyna": f"agent.policy={policy}",
     }
-    extra = [needed[name]] if name in needed else []
+    extra = [needed[name] for name in chosen.values() if name in needed]
     with initialize_config_module("espalier.conf", version_base="1.3"):
-        config = compose("config", overrides=[override, "seed=1", *extra])
-    values = resolved(config)
+        words = [f"{group}={name}" for group, name in chosen.items()]
+        values = resolved(compose("config", overrides=[*words, "seed=1", *extra]))
     assert values["seed"] == 1
-    if group in ("agent", "reward", "pruning", "finish", "tracker"):
-        build(values[group])
+    for group in ("agent", "reward", "pruning", "finish", "tracker"):
+        if group in chosen:
+            build(values[group])
+
+
+def test_every_option_is_composed_once() -> None:
+    composed = [pair for chosen in _compositions() for pair in chosen.items()]
+    assert sorted(composed) == sorted((group, name) for group in _GROUPS for name in options(group))
 
 
 @pytest.mark.parametrize("name", options("energy"))

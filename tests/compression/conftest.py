@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from espalier.compression.bank import Bank
 from espalier.compression.bank_builder import build_bank
+from espalier.compression.calibration import Calibration
 from espalier.compression.survey import Survey, survey
 from espalier.compression.technique import Technique
 from torch import Tensor, nn
@@ -25,3 +27,8 @@ def make_case(model: nn.Module, inputs: Tensor, techniques: Iterable[Technique])
     model = model.eval().requires_grad_(False)
     found = survey(model, inputs[:1], {technique.name: technique for technique in techniques})
     return Case(model, found, build_bank(model, found.space, inputs, "x"), inputs)
+
+
+def white_inputs(size: int) -> Calibration:
+    """Inputs that know nothing of each other, all of one scale."""
+    return Calibration(torch.eye(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64), 0, 1)

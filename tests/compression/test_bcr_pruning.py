@@ -14,6 +14,8 @@ from espalier.errors import EspalierError, FormatError
 from espalier.kernels.block_grid import BlockGrid
 from torch import Tensor, nn
 
+from tests.compression.conftest import white_inputs
+
 
 def _energy(rows: int, columns: int, seed: int) -> Tensor:
     return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).square()
@@ -125,17 +127,13 @@ def test_columns_by_position_or_by_channel() -> None:
     assert column_order((4, 12), "kernel").tolist() == list(range(12))
 
 
-def _white(size: int) -> Calibration:
-    return Calibration(torch.eye(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64), 0, 1)
-
-
 @pytest.mark.parametrize("order", ["channel", "kernel"])
 def test_stored_convolutions_compute_with_the_masked_dense_weight(order: str) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(6, 20, 3, padding=1)
     site = Site("x", "conv2d", (6, 8, 8), (20, 8, 8), ("x",))
     technique = BcrPruning(rates=(5,), block_rows=8, block_columns=10, row_multiple=2, column_order=order)  # type: ignore[arg-type]
-    module = technique.build(layer, site, Choice.of("bcr_pruning", rate=5.0), _white(54))
+    module = technique.build(layer, site, Choice.of("bcr_pruning", rate=5.0), white_inputs(54))
     assert isinstance(module, StoredLayer)
     codec = module.codecs["weight"]
     assert isinstance(codec, BlockSparseCodec)
@@ -156,7 +154,7 @@ def test_gates_of_recurrent_layers_are_pruned_apart() -> None:
     layer = nn.GRU(12, 16, batch_first=True)
     site = Site("x", "recurrent", (5, 12), (5, 16), ("x",), cell="gru", cells=1)
     module = BcrPruning(block_rows=16, block_columns=8).build(
-        layer, site, Choice.of("bcr_pruning", rate=4.0), _white(12)
+        layer, site, Choice.of("bcr_pruning", rate=4.0), white_inputs(12)
     )
     assert isinstance(module, StoredLayer)
     for name in ("weight_ih_l0", "weight_hh_l0"):
@@ -189,11 +187,13 @@ def test_finer_blocks_lose_less() -> None:
 
     sizes = [(64, 96, 4), (32, 48, 4), (8, 12, 4), (2, 4, 1), (1, 1, 1)]
     errors = [
-        error(BcrPruning((8,), *size).build(layer, site, Choice.of("bcr_pruning", rate=8.0), _white(96)))
+        error(BcrPruning((8,), *size).build(layer, site, Choice.of("bcr_pruning", rate=8.0), white_inputs(96)))
         for size in sizes
     ]
     assert errors == sorted(errors, reverse=True)
-    unstructured = MagnitudePruning().build(layer, site, Choice.of("magnitude_pruning", sparsity=0.875), _white(96))
+    unstructured = MagnitudePruning().build(
+        layer, site, Choice.of("magnitude_pruning", sparsity=0.875), white_inputs(96)
+    )
     assert errors[-1] == pytest.approx(error(unstructured), rel=1e-6)
 
 
@@ -201,7 +201,7 @@ def test_values_are_trained_where_they_are_kept() -> None:
     torch.manual_seed(0)
     layer, site = nn.Linear(24, 16), Site("x", "linear", (24,), (16,), ("x",))
     module = BcrPruning(block_rows=8, block_columns=8).build(
-        layer, site, Choice.of("bcr_pruning", rate=4.0), _white(24)
+        layer, site, Choice.of("bcr_pruning", rate=4.0), white_inputs(24)
     )
     codec = module.codecs["weight"]
     inputs, wanted = torch.randn(40, 24), torch.randn(40, 16)
@@ -243,7 +243,7 @@ def test_a_recurrent_layer_is_stored_with_shared_gates() -> None:
     layer = nn.GRU(8, 16, batch_first=True)
     site = Site("x", "recurrent", (5, 8), (5, 16), ("x",))
     technique = BcrPruning((2.0,), block_rows=16, block_columns=8, row_multiple=16, shares_gates=True)
-    built = technique.build(layer, site, Choice.of("bcr_pruning", rate=2.0), _white(8))
+    built = technique.build(layer, site, Choice.of("bcr_pruning", rate=2.0), white_inputs(8))
     stored = built.dense()
     for weight in (stored.weight_ih_l0, stored.weight_hh_l0):
         first, second, third = (weight != 0).view(3, 16, -1)
@@ -251,7 +251,7 @@ def test_a_recurrent_layer_is_stored_with_shared_gates() -> None:
         assert torch.equal(first, third)
     assert [spec.sparsity for spec in built.op_specs((5, 8))] == ["bcr:16x8:2.0:r16:g3"]
     apart = BcrPruning((2.0,), block_rows=16, block_columns=8, row_multiple=16)
-    others = apart.build(layer, site, Choice.of("bcr_pruning", rate=2.0), _white(8)).op_specs((5, 8))
+    others = apart.build(layer, site, Choice.of("bcr_pruning", rate=2.0), white_inputs(8)).op_specs((5, 8))
     assert [spec.sparsity for spec in others] == ["bcr:16x8:2.0:r16"]
 
 
@@ -259,7 +259,7 @@ def test_damaged_files_are_refused() -> None:
     torch.manual_seed(0)
     layer, site = nn.Conv2d(4, 8, 3), Site("x", "conv2d", (4, 8, 8), (8, 6, 6), ("x",))
     technique = BcrPruning((2,), 4, 6, 2, "kernel")
-    codec = technique.build(layer, site, Choice.of("bcr_pruning", rate=2.0), _white(36)).codecs["weight"]
+    codec = technique.build(layer, site, Choice.of("bcr_pruning", rate=2.0), white_inputs(36)).codecs["weight"]
     order = codec.order.clone()
     codec.order[0] = codec.order[1]
     with pytest.raises(FormatError, match="the order of their columns names one twice"):
@@ -326,8 +326,8 @@ def test_a_choice_is_built_with_the_blocks_that_it_names(block: str) -> None:
     layer, rows, columns = nn.Linear(96, 64), *map(int, block.split("x"))
     several = BcrPruning((4.0,), blocks=((8, 24), (32, 48)), row_multiple=4)
     alone = BcrPruning((4.0,), rows, columns, 4)
-    built = several.build(layer, _LINEAR, Choice.of("bcr_pruning", rate=4.0, block=block), _white(96))
-    expected = alone.build(layer, _LINEAR, Choice.of("bcr_pruning", rate=4.0), _white(96))
+    built = several.build(layer, _LINEAR, Choice.of("bcr_pruning", rate=4.0, block=block), white_inputs(96))
+    expected = alone.build(layer, _LINEAR, Choice.of("bcr_pruning", rate=4.0), white_inputs(96))
     assert built.codecs["weight"].block == (rows, columns)
     assert torch.equal(built.tensors()["weight"], expected.tensors()["weight"])
 

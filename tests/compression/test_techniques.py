@@ -39,6 +39,8 @@ from espalier.graph.trace import trace
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.compression.conftest import white_inputs
+
 _DECOMPOSITIONS = [SpatialSvd(), Tucker2(), DepthwiseSeparable(), Fire(), CanonicalPolyadic(), SparseKernels()]
 _STORING = [MagnitudePruning(), NMSparsity(), BcrPruning(), LowBits(), WeightSharing()]
 _COMPOSED = [
@@ -302,10 +304,6 @@ def test_techniques_leave_foreign_sites_alone(sites: dict[str, Site]) -> None:
     assert not Int8().choices(sites["head"])
 
 
-def _white(size: int) -> Calibration:
-    return Calibration(torch.eye(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64), 0, 1)
-
-
 def test_cp_recovers_a_layer_of_low_rank(sites: dict[str, Site]) -> None:
     torch.manual_seed(2)
     outputs, inputs, rows, columns = (torch.randn(size, 8) for size in (48, 32, 3, 3))
@@ -314,7 +312,7 @@ def test_cp_recovers_a_layer_of_low_rank(sites: dict[str, Site]) -> None:
         layer.weight.copy_(torch.einsum("or,ir,hr,wr->oihw", outputs, inputs, rows, columns))
     technique = CanonicalPolyadic(speedups=(6,))
     (choice,) = technique.choices(sites["conv"])
-    module = technique.build(layer, sites["conv"], choice, _white(32 * 9))
+    module = technique.build(layer, sites["conv"], choice, white_inputs(32 * 9))
     examples = torch.randn(2, 32, 8, 8)
     expected = layer(examples).detach()
     assert float((module(examples).detach() - expected).norm() / expected.norm()) < 0.02
@@ -327,7 +325,7 @@ def test_pruned_matrices_solve_the_least_squares_problem_of_brute_force() -> Non
     with torch.no_grad():
         layer.weight.copy_(matrix)
     site = Site("x", "linear", (4,), (1,), ("x",))
-    module = MagnitudePruning().build(layer, site, Choice.of("magnitude_pruning", sparsity=0.5), _white(4))
+    module = MagnitudePruning().build(layer, site, Choice.of("magnitude_pruning", sparsity=0.5), white_inputs(4))
     assert torch.allclose(module.tensors()["weight"], torch.tensor([[4.0, 0.0, 3.0, 0.0]]))
     twins = torch.eye(4, dtype=torch.float64)
     twins[1, 2] = twins[2, 1] = 1 - 1e-9
@@ -392,18 +390,18 @@ def test_sparse_coding_recovers_sparse_combinations_of_atoms(sites: dict[str, Si
         layer.weight.copy_(codes @ atoms)
     technique = SparseCoding(atoms=(0.25,), active=1.0, atom_multiple=1)
     (choice,) = technique.choices(sites["linear"])
-    first, second = technique.build(layer, sites["linear"], choice, _white(1024))
+    first, second = technique.build(layer, sites["linear"], choice, white_inputs(1024))
     product = second.tensors()["weight"] @ first.weight
     assert float((product - layer.weight).detach().norm() / layer.weight.detach().norm()) < 0.01
     sparser = SparseCoding(atoms=(0.25,), active=0.25, atom_multiple=1)
-    _, second = sparser.build(layer, sites["linear"], choice, _white(1024))
+    _, second = sparser.build(layer, sites["linear"], choice, white_inputs(1024))
     assert ((second.tensors()["weight"] != 0).sum(1) <= 5).all()
 
 
 def test_low_bits_equal_explicit_rounding_for_white_inputs(sites: dict[str, Site], net: nn.Module) -> None:
     layer, site = net.get_submodule("linear"), sites["linear"]
     for bits in (4, 2):
-        module = LowBits().build(layer, site, Choice.of("low_bits", bits=bits), _white(1024))
+        module = LowBits().build(layer, site, Choice.of("low_bits", bits=bits), white_inputs(1024))
         weight, scale = module.tensors()["weight"], module.codecs["weight"].scale
         limit = 2 ** (bits - 1) - 1
         codes = (layer.weight / scale[:, None]).round().clamp(-limit, limit)

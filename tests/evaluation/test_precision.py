@@ -7,10 +7,11 @@ import pytest
 import torch
 from espalier.errors import EspalierError
 from espalier.evaluation.evaluator import LocalEvaluator
-from espalier.evaluation.precision import chosen_precision, computing_in
+from espalier.evaluation.precision import chosen_precision
 from espalier.graph.layers import executable
 from espalier.graph.trace import trace
 from espalier.tasks.accuracy import count_right
+from espalier.tasks.precision import computing_in
 from torch import Tensor, nn
 
 from tests.conftest import Small

@@ -4,6 +4,7 @@ import copy
 import math
 from argparse import Namespace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from espalier.tasks.checkpoint import load_checkpoint
 from espalier.tasks.data.digits import digits
 from espalier.tasks.data.split import Split, Splits
 from espalier.tasks.distillation import DistillationRecipe, distil
+from espalier.tasks.precision import Precision
 from espalier.tasks.task import Task, load_task
 from espalier.tasks.training import TrainingRecipe, train
 from safetensors.torch import save_file
@@ -112,6 +114,62 @@ def test_smoothing_of_labels_bounds_the_confidence() -> None:
         confidences.append(model(images[:1]).softmax(1)[0, 0].item())
     assert confidences[0] > 0.98
     assert confidences[1] == pytest.approx(1 - 0.2 + 0.2 / 2, abs=0.01)
+
+
+def test_training_in_16_bits_ends_near_that_in_32(splits: Splits) -> None:
+    found = {}
+    for precision in get_args(Precision):
+        model = _linear()
+        train(model, splits.fit.take(400), TrainingRecipe(epochs=2, precision=precision), seed=0)
+        assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+        found[precision] = model[1].weight.detach()
+    moved = found["float32"] - _linear()[1].weight.detach()
+    difference = float((found["bfloat16"] - found["float32"]).norm() / moved.norm())
+    assert 0 < difference < 0.1
+    with pytest.raises(ModelError, match=r"task\.training\.precision must be float32 or bfloat16, got 'int3'"):
+        TrainingRecipe(precision="int3")  # type: ignore[arg-type]
+
+
+class _Interrupting(Augmentation):
+    """Stops a training at its so manieth batch."""
+
+    left = 0
+
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        type(self).left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+        return super().__call__(inputs, generator)
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_a_training_that_was_killed_goes_on(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bool
+) -> None:
+    """Four epochs of four batches with dropout: disturbed in the third, they end with the same weights."""
+    monkeypatch.setattr("espalier.tasks.training._SAVE_SECONDS", 0.0)
+    recipe, unfinished = TrainingRecipe(epochs=4, augmentation=_Interrupting(1)), tmp_path / "state"
+
+    def started() -> nn.Sequential:
+        model = nn.Sequential(nn.Dropout(0.3), *_linear())
+        torch.manual_seed(5)
+        return model
+
+    whole, killed, resumed = started(), started(), started()
+    train(whole, splits.fit.take(256), recipe, seed=0)
+    _Interrupting.left = 11
+    torch.manual_seed(5)
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, splits.fit.take(256), recipe, 0, unfinished)
+    if damage:
+        unfinished.write_bytes(unfinished.read_bytes()[:-100])
+    _Interrupting.left = 0
+    torch.manual_seed(5)
+    train(resumed, splits.fit.take(256), recipe, 0, unfinished)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    # The last two epochs of four batches, or all of them again.
+    assert _Interrupting.left == (-16 if damage else -8)
+    assert not unfinished.exists()
 
 
 def test_another_recipe_seed_or_start_is_trained_anew(

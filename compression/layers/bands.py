@@ -1,0 +1,43 @@
+"""What zeros without blocks are worth to an engine that takes several rows of a matrix at once.
+
+Of every few rows such an engine leaves out the columns that none of them keeps. Where pruning follows the inputs'
+scale, as by salience, whole inputs are nearly unused, and that is a half or two thirds of a linear layer at 90 % of
+zeros.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ...graph.opspec import GATES
+from ...graph.sparsity import BlockSparsity
+
+__all__ = ["FEWEST_ZEROS", "band_sparsity"]
+
+#: Share of zeros up to which hardly a column of several rows is empty.
+FEWEST_ZEROS = 0.5
+
+#: Rows that the compiled engine takes at once: as many as a vector has numbers where rows are vectors, else as many as
+#: registers have room for.
+_ROWS = {"linear": 16, **dict.fromkeys(GATES, 16)}
+_OTHER_ROWS = 8
+
+#: Rates this near to each other count as one, so that few have to be timed.
+_STEP = 1.1
+
+
+def band_sparsity(matrices: Sequence[Tensor], kind: str) -> BlockSparsity | None:
+    """The block sparsity that has as many weights left as an engine multiplies by; None where that is all of them.
+
+    Args:
+        matrices: That one operator multiplies by, each (rows, columns).
+        kind: Of the operator.
+    """
+    height = _ROWS.get(kind, _OTHER_ROWS)
+    kept = sum(len(band) * int(band.any(0).sum()) for matrix in matrices for band in (matrix != 0).split(height))
+    if not kept:
+        return None
+    rate = _STEP ** round(math.log(sum(matrix.numel() for matrix in matrices) / kept, _STEP))
+    columns = max(matrix.shape[1] for matrix in matrices)
+    return BlockSparsity(height, columns, round(rate, 1), height) if rate > 1 else None
