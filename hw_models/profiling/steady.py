@@ -50,7 +50,8 @@ class Passes(Generic[Item, Result]):
             passes: How often.
 
         Yields:
-            Number and items of each group in the order in which to measure them; then again the slow ones.
+            Number and items of each group in the order in which to measure them; then again the slow ones, the slowest
+            first, but on a machine whose speed swings all the time no more of them than there are groups.
         """
         first = len(self._groups)
         for _ in range(passes):
@@ -60,8 +61,11 @@ class Passes(Generic[Item, Result]):
             self._groups += [order[start : start + self._size] for start in range(0, len(order), self._size)]
         numbers = range(first, len(self._groups))
         yield from [(number, self._groups[number]) for number in numbers]
+        left = len(numbers)
         for _ in range(_REPEATS):
-            yield from [(number, self._groups[number]) for number in self._slow() if number in numbers]
+            slow = [number for number in self._slow() if number in numbers][:left]
+            left -= len(slow)
+            yield from [(number, self._groups[number]) for number in slow]
 
     def knows(self, number: int) -> bool:
         """Whether a group was measured before."""
@@ -90,5 +94,7 @@ class Passes(Generic[Item, Result]):
         return float(np.median(list(self._reference_ms.values())))
 
     def _slow(self) -> list[int]:
+        """Groups that met a slower machine, the slowest first."""
         limit = _SLOW * float(np.percentile(list(self._reference_ms.values()), _FASTER)) if self._reference_ms else 0.0
-        return [number for number, reference_ms in self._reference_ms.items() if reference_ms > limit]
+        slow = [number for number, reference_ms in self._reference_ms.items() if reference_ms > limit]
+        return sorted(slow, key=lambda number: -self._reference_ms[number])

@@ -1,5 +1,6 @@
 """Passes over what is measured, and groups that met a slower machine."""
 
+import random
 from collections import Counter
 
 import numpy as np
@@ -26,6 +27,18 @@ def test_every_item_comes_once_a_pass_in_other_company() -> None:
     assert set(Counter(item for group in groups for item in group).values()) == {3}
     assert len({frozenset(group) for group in groups}) == len(groups)
     assert all(len(set(results)) == 3 for results in passes.results().values())
+
+
+def test_a_machine_that_is_never_steady_costs_twice_the_time_at_most() -> None:
+    passes: Passes[int, int] = Passes(1)
+    chance = random.Random(0)
+    speeds, measured = [chance.uniform(1.0, 2.0) for _ in range(200)], []
+    for number, _ in passes.over(range(40)):
+        measured.append(number)
+        passes.take(number, speeds[len(measured)], [0])
+    assert measured[:40] == list(range(40))
+    assert 60 < len(measured) <= 80
+    assert measured[40] == max(range(40), key=lambda number: speeds[number + 1]), "the slowest first"
 
 
 def test_groups_on_a_slower_machine_are_measured_again() -> None:
