@@ -8,6 +8,7 @@ zeros.
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ...graph.opspec import GATES
@@ -35,7 +36,8 @@ def band_sparsity(matrices: Sequence[Tensor], kind: str) -> BlockSparsity | None
         kind: Of the operator.
     """
     height = _ROWS.get(kind, _OTHER_ROWS)
-    kept = sum(len(band) * int(band.any(0).sum()) for matrix in matrices for band in (matrix != 0).split(height))
+    bands = [band for matrix in matrices for band in torch.split(matrix != 0, height)]
+    kept = sum(len(band) * int(band.any(0).count_nonzero()) for band in bands)
     if not kept:
         return None
     rate = _STEP ** round(math.log(sum(matrix.numel() for matrix in matrices) / kept, _STEP))
