@@ -1,8 +1,9 @@
 """Compiled libraries by the content of their source, kept in the cache folder: a C compiler takes a second for each."""
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -59,9 +60,16 @@ class LibraryCache:
         Raises:
             EspalierError: The compiler fails.
         """
+        pending: deque[Future[Path]] = deque()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            # Without the weights, which may be large.
-            for _ in pool.map(self.library, (replace(source, weights=b"") for source in sources)):
+            for source in sources:
+                # Without the weights, which may be large.
+                pending.append(pool.submit(self.library, replace(source, weights=b"")))
+                while pending and pending[0].done():
+                    pending.popleft().result()
+                    yield
+            for library in pending:
+                library.result()
                 yield
 
     def _compile(self, source: Source, folder: Path) -> Path:

@@ -144,16 +144,16 @@ class StoredLayer(CompressedLayer):
         if len(blocks) == len(codecs):
             sparsity = joint_sparsity(blocks, GATES.get(spec.kind, 1))
         elif spec.kind in GATES or spec.groups == 1:
-            sparsity = self._band_sparsity(codecs, spec.kind)
+            sparsity = self._band_sparsity(codecs, spec)
         else:
             sparsity = None
         return sparsity.text if sparsity else ""
 
     @torch.no_grad()
-    def _band_sparsity(self, codecs: Sequence[Codec], kind: str) -> BlockSparsity | None:
+    def _band_sparsity(self, codecs: Sequence[Codec], spec: OpSpec) -> BlockSparsity | None:
         if any(codec.n_parameters > (1 - FEWEST_ZEROS) * codec.shape.numel() for codec in codecs):
             return None
-        return band_sparsity([codec.decode().flatten(1) for codec in codecs], kind)
+        return band_sparsity([codec.decode().flatten(1) for codec in codecs], spec)
 
     @torch.no_grad()
     @override
