@@ -31,8 +31,8 @@ from tests.conftest import REPOSITORY
 _ELSEWHERE = ("energy", "planner", "target", "technique")
 _GROUPS = [group for group in DEFAULTS if group not in _ELSEWHERE]
 
-#: Groups whose options choose those of other groups.
-_LEADING = ("experiment", "task")
+#: Groups whose options choose those of other groups, or are chosen by them.
+_LEADING = ("env", "experiment", "task")
 
 
 def _compositions() -> list[dict[str, str]]:
